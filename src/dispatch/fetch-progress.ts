@@ -1,0 +1,73 @@
+/**
+ * The progress of BullMQ's fetch loop, which is not one call: with free slots it blocks in waitForJob, under load the
+ * next job comes back from moveToFinished, moveToDelayed or retryJob, and many of these may be out at once. What is
+ * judged is the call that ought to have come back first.
+ */
+import type { BeatBoard, LoopWriter, Phase } from '../heartbeat/beat-board.js'
+
+interface Call {
+  readonly since: number
+  readonly phase: Phase
+  readonly limitMs: number
+}
+
+export class FetchProgress {
+  readonly #board: BeatBoard
+  readonly #writer: LoopWriter
+  /** In the order in which they went out; the first is the oldest. */
+  readonly #calls = new Map<number, Call>()
+  /** The one call that may block on purpose. */
+  #blocking: Call | undefined
+  #shown: Call | undefined
+  #next = 0
+  #limited = false
+
+  constructor(board: BeatBoard, writer: LoopWriter) {
+    this.#board = board
+    this.#writer = writer
+  }
+
+  /** Watches one call to BullMQ's backend. @param limitMs how long it may block on purpose */
+  async watch<T>(phase: Phase, limitMs: number, call: () => Promise<T>): Promise<T> {
+    const out: Call = { since: this.#board.stamp(), phase, limitMs }
+    const id = this.#next++
+    if (limitMs > 0) this.#blocking = out
+    else this.#calls.set(id, out)
+    if (this.#limited) {
+      this.#limited = false
+      this.#writer.state('polling')
+    }
+    this.#writer.started()
+    this.#show()
+    try {
+      return await call()
+    } finally {
+      if (this.#blocking === out) this.#blocking = undefined
+      else this.#calls.delete(id)
+      this.#writer.ended()
+      this.#show()
+    }
+  }
+
+  /** The queue told this worker to rest. */
+  limitedFor(ms: number): void {
+    this.#limited = true
+    this.#writer.limitedFor(ms)
+    this.#writer.state('limited')
+  }
+
+  #show(): void {
+    const due = this.#firstDue()
+    if (due === this.#shown) return
+    this.#shown = due
+    if (due) this.#writer.oldest(1, due.since, due.phase, due.limitMs)
+    else this.#writer.oldest(0, this.#board.stamp(), '', 0)
+  }
+
+  #firstDue(): Call | undefined {
+    const [oldest] = this.#calls.values()
+    const blocking = this.#blocking
+    if (!oldest || !blocking) return oldest ?? blocking
+    return ((blocking.since + blocking.limitMs - oldest.since) | 0) < 0 ? blocking : oldest
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * The threads of one queue, through piscina. It owns starting, replacing and ending them, and tells why one was lost.
+ *
+ * With one job a thread, piscina's own abort signal ends a thread. With several it must not be used: it makes piscina
+ * give each thread one task at a time. Then the thread that carries the job is found on the board and terminated.
+ */
+import { fileURLToPath } from 'node:url'
+import type { Worker } from 'node:worker_threads'
+import { Piscina } from 'piscina'
+import type { BeatBoard, JobCellRef } from '../heartbeat/beat-board.js'
+import { messageOf } from '../kernel/errors.js'
+import type { Executor, ThreadLoss } from './run-attempt.js'
+import type { ThreadLogLine, ThreadReply, ThreadSetup, ThreadTask } from './thread-protocol.js'
+
+export interface PiscinaExecutorOptions {
+  readonly board: BeatBoard
+  /** Index of the queue in the board's layout. */
+  readonly queueIndex: number
+  readonly handler: string
+  readonly threads: number
+  readonly jobsPerThread: number
+  readonly tickMs: number
+  /** Address of the compiled thread module. */
+  readonly threadModule: URL
+  readonly onLog: (line: ThreadLogLine) => void
+  readonly onError: (error: unknown) => void
+}
+
+/** Pools end their threads within this, milliseconds, or are left behind: a thread in native code may never end. */
+const CLOSE_TIMEOUT_MS = 2000
+
+export class PiscinaExecutor implements Executor {
+  readonly #options: PiscinaExecutorOptions
+  readonly #pool: Piscina<ThreadTask, ThreadReply>
+  readonly #watched = new Map<Worker, number>()
+  /** One job a thread: how to end the thread of a job. */
+  readonly #aborts = new Map<number, AbortController>()
+  /** Why a job's thread was ended on purpose, by the job's cell. */
+  readonly #kills = new Map<number, string>()
+  /** Thread cells whose thread we are ending because of one of its jobs; the others on it are innocent. */
+  readonly #killedThreads = new Set<number>()
+
+  constructor(options: PiscinaExecutorOptions) {
+    this.#options = options
+    const { board, queueIndex, handler, threads, jobsPerThread, tickMs, threadModule } = options
+    const setup: ThreadSetup = { board: board.handle, queue: queueIndex, handler, tickMs }
+    this.#pool = new Piscina({
+      filename: fileURLToPath(threadModule),
+      minThreads: threads,
+      maxThreads: threads,
+      concurrentTasksPerWorker: jobsPerThread,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      recordTiming: false,
+      workerData: setup,
+    })
+    this.#pool.on('error', options.onError)
+    this.#pool.on('message', (message: unknown) => {
+      if (isLogLine(message)) options.onLog(message)
+    })
+    this.#pool.on('workerCreate', () => this.#watchThreads())
+    this.#watchThreads()
+  }
+
+  /** piscina says that it gave a thread up, not that the thread ended: only its own exit frees its cell. */
+  #watchThreads(): void {
+    for (const worker of this.#pool.threads) {
+      if (this.#watched.has(worker)) continue
+      const { threadId } = worker
+      this.#watched.set(worker, threadId)
+      worker.once('exit', () => {
+        this.#watched.delete(worker)
+        const cell = this.#options.board.readThreads().find((thread) => thread.threadId === threadId)?.cell
+        this.#options.board.freeThread(threadId)
+        // Its tasks are rejected in this same turn and still ask who was to blame.
+        if (cell !== undefined) setImmediate(() => this.#killedThreads.delete(cell))
+      })
+    }
+  }
+
+  async run(task: ThreadTask): Promise<ThreadReply | { ok: 'lost'; loss: ThreadLoss }> {
+    const { cell } = task.ref
+    try {
+      if (this.#options.jobsPerThread > 1) return await this.#pool.run(task)
+      const abort = new AbortController()
+      this.#aborts.set(cell, abort)
+      return await this.#pool.run(task, { signal: abort.signal })
+    } catch (error) {
+      return { ok: 'lost', loss: this.#lossOf(task.ref, error) }
+    } finally {
+      this.#aborts.delete(cell)
+      this.#kills.delete(cell)
+    }
+  }
+
+  kill(ref: JobCellRef, reason: string): void {
+    if (this.#kills.has(ref.cell)) return
+    this.#kills.set(ref.cell, reason)
+    const abort = this.#aborts.get(ref.cell)
+    if (abort) {
+      abort.abort()
+      return
+    }
+    const threadCell = this.#options.board.threadOf(ref)
+    const thread = this.#options.board.readThreads().find((candidate) => candidate.cell === threadCell)
+    const worker = this.#pool.threads.find((candidate) => candidate.threadId === thread?.threadId)
+    this.#killedThreads.add(threadCell)
+    // Its exit makes piscina replace it and give up its tasks; a failure to end it shows as a thread that stays blocked.
+    worker?.terminate().catch(this.#options.onError)
+  }
+
+  #lossOf(ref: JobCellRef, error: unknown): ThreadLoss {
+    const reason = this.#kills.get(ref.cell)
+    if (reason !== undefined) return { kind: 'lost', message: `thread terminated: ${reason}` }
+    if (this.#killedThreads.has(this.#options.board.threadOf(ref))) return { kind: 'neighbour' }
+    if (error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
+      return { kind: 'lost', message: "out of memory: the thread's heap limit was reached" }
+    }
+    const exit = /worker exited with code: (-?\d+)/.exec(messageOf(error))
+    if (exit) return { kind: 'lost', message: `the thread exited with code ${exit[1]} (process.exit in the handler?)` }
+    return { kind: 'lost', message: `the thread crashed: ${messageOf(error)}` }
+  }
+
+  /** Ends all threads, whatever they do. */
+  async stop(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)
+    })
+    await Promise.race([this.#pool.destroy(), limit])
+    clearTimeout(timer)
+  }
+}
+
+function isLogLine(message: unknown): message is ThreadLogLine {
+  return typeof message === 'object' && message !== null && 'unstuck' in message && message.unstuck === 'log'
+}

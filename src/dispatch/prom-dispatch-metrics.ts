@@ -1,0 +1,88 @@
+/** The supervisor's metrics: what its own attempts did, and how full its threads are. Seconds, no job ids in labels. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { BeatBoard } from '../heartbeat/beat-board.js'
+import { OUTCOME_KINDS, type Outcome } from './outcome.js'
+
+export interface DispatchMetrics {
+  readonly registry: Registry
+  attemptStarted(queue: string, waitMs: number): void
+  attemptEnded(queue: string, outcome: Outcome['kind'], runMs: number): void
+  orphansReaped(queue: string, count: number): void
+}
+
+/** From a no-op to an agent that works for hours, seconds. */
+const DURATION_BUCKETS = [0.005, 0.05, 0.25, 1, 5, 30, 120, 600, 3600, 14_400]
+
+export function dispatchMetrics(board: BeatBoard): DispatchMetrics {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const registers = [registry]
+  new Gauge({ name: 'unstuck_up', help: 'This process runs.', labelNames: ['role'], registers }).set({ role: 'supervisor' }, 1)
+  const attempts = new Counter({
+    name: 'unstuck_attempts_total',
+    help: 'Attempts that ended, by outcome.',
+    labelNames: ['queue', 'outcome'],
+    registers,
+  })
+  const reaped = new Counter({
+    name: 'unstuck_orphans_reaped_total',
+    help: 'Jobs taken back from an owner that was lost.',
+    labelNames: ['queue'],
+    registers,
+  })
+  const durations = histogram(registry, 'unstuck_job_duration_seconds', 'How long attempts ran.')
+  const waits = histogram(registry, 'unstuck_job_wait_seconds', 'How long jobs waited for a slot.')
+  gauges(registry, board)
+  for (const { name: queue } of board.layout.queues) {
+    reaped.inc({ queue }, 0)
+    for (const outcome of OUTCOME_KINDS) attempts.inc({ queue, outcome }, 0)
+    durations.zero({ queue })
+    waits.zero({ queue })
+  }
+  return {
+    registry,
+    attemptStarted: (queue, waitMs) => waits.observe({ queue }, waitMs / 1000),
+    attemptEnded: (queue, outcome, runMs) => {
+      attempts.inc({ queue, outcome })
+      durations.observe({ queue }, runMs / 1000)
+    },
+    orphansReaped: (queue, count) => reaped.inc({ queue }, count),
+  }
+}
+
+function histogram(registry: Registry, name: string, help: string): Histogram<'queue'> {
+  return new Histogram({ name, help, labelNames: ['queue'], buckets: DURATION_BUCKETS, registers: [registry] })
+}
+
+/** Read from the board when somebody asks. */
+function gauges(registry: Registry, board: BeatBoard): void {
+  new Gauge({
+    name: 'unstuck_slots',
+    help: 'Places for running jobs.',
+    labelNames: ['queue', 'state'],
+    registers: [registry],
+    collect() {
+      const jobs = board.readJobs()
+      board.layout.queues.forEach(({ name: queue, slots }, index) => {
+        const busy = jobs.filter((job) => job.queue === index).length
+        this.set({ queue, state: 'busy' }, busy)
+        this.set({ queue, state: 'free' }, Math.max(0, slots - busy))
+      })
+    },
+  })
+  new Gauge({
+    name: 'unstuck_threads',
+    help: 'Task threads.',
+    labelNames: ['queue', 'state'],
+    registers: [registry],
+    collect() {
+      const threads = board.readThreads()
+      board.layout.queues.forEach(({ name: queue }, index) => {
+        const own = threads.filter((thread) => thread.queue === index)
+        const busy = own.filter((thread) => thread.jobs > 0).length
+        this.set({ queue, state: 'busy' }, busy)
+        this.set({ queue, state: 'parked' }, own.length - busy)
+      })
+    },
+  })
+}

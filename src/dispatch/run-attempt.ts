@@ -1,0 +1,116 @@
+/**
+ * One attempt, top to bottom: take a cell on the board, run the handler in a thread, say how it ended.
+ *
+ * It owns the attempts that are under way in this supervisor, and nothing in Redis: what becomes of the job is the
+ * retry policy's decision and the worker adapter's deed. An attempt ends once: by its own result, or because somebody
+ * handed it back or killed its thread; whatever comes later is ignored.
+ */
+import type { BeatBoard, JobCellRef } from '../heartbeat/beat-board.js'
+import { type HandBackReason, type Outcome, revive } from './outcome.js'
+import type { ThreadReply, ThreadTask } from './thread-protocol.js'
+
+export interface ClaimedJob {
+  readonly id: string
+  readonly name: string
+  readonly data: unknown
+  readonly group: string | undefined
+  readonly attempt: number
+  readonly fence: number
+  /** The lock's token: who may write about this claim. */
+  readonly token: string
+}
+
+/** How a job's thread ended, when it did not answer. */
+export type ThreadLoss =
+  /** This job was the reason, or was alone on it. */
+  | { readonly kind: 'lost'; readonly message: string }
+  /** Another job on the same thread was. */
+  | { readonly kind: 'neighbour' }
+
+/** The threads of one queue. */
+export interface Executor {
+  /** @returns the handler's reply; or how its thread was lost */
+  run(task: ThreadTask): Promise<ThreadReply | { readonly ok: 'lost'; readonly loss: ThreadLoss }>
+  /** Ends the thread that carries this job. The job's `run` then resolves as lost. */
+  kill(ref: JobCellRef, reason: string): void
+}
+
+export interface RunningAttempt {
+  readonly job: ClaimedJob
+  readonly ref: JobCellRef
+  handBack(reason: HandBackReason): void
+  kill(reason: string): void
+}
+
+export interface AttemptsOptions {
+  readonly queue: string
+  readonly queueIndex: number
+  readonly board: BeatBoard
+  readonly executor: Executor
+}
+
+export class Attempts {
+  readonly #options: AttemptsOptions
+  readonly #running = new Map<string, RunningAttempt>()
+  #whenIdle: (() => void)[] = []
+
+  constructor(options: AttemptsOptions) {
+    this.#options = options
+  }
+
+  get(jobId: string): RunningAttempt | undefined {
+    return this.#running.get(jobId)
+  }
+
+  list(): RunningAttempt[] {
+    return [...this.#running.values()]
+  }
+
+  /** Resolves when no attempt is under way. */
+  idle(): Promise<void> {
+    if (this.#running.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#whenIdle.push(resolve))
+  }
+
+  /**
+   * The job's place in BullMQ is settled: it is not ours any more, and its cell is free.
+   * @param token only if it runs here under this claim; an older run of the same job is another matter
+   */
+  settled(jobId: string, token?: string): void {
+    const attempt = this.#running.get(jobId)
+    if (!attempt || (token !== undefined && attempt.job.token !== token)) return
+    this.#running.delete(jobId)
+    this.#options.board.freeJob(attempt.ref)
+    if (this.#running.size > 0) return
+    for (const resolve of this.#whenIdle.splice(0)) resolve()
+  }
+
+  /**
+   * Runs one attempt. The job stays listed after it ended, until `settled`: between the handler's end and BullMQ's
+   * word for it the job is still ours.
+   */
+  run(job: ClaimedJob): Promise<Outcome> {
+    const { board, executor, queue, queueIndex } = this.#options
+    const ref = board.claimJob(queueIndex, job.id, job.attempt, job.fence)
+    if (!ref) throw new Error(`queue ${queue}: no place on the board for job ${job.id}`)
+    return new Promise<Outcome>((resolve, reject) => {
+      this.#running.set(job.id, {
+        job,
+        ref,
+        handBack: (reason) => resolve({ kind: 'handed_back', reason }),
+        kill: (reason) => executor.kill(ref, reason),
+      })
+      const { id, name, data, group, attempt, fence } = job
+      executor.run({ id, name, queue, data, group, attempt, fence, ref }).then((reply) => resolve(outcomeOf(reply)), reject)
+    })
+  }
+}
+
+function outcomeOf(reply: Awaited<ReturnType<Executor['run']>>): Outcome {
+  if (reply.ok === true) return { kind: 'success', result: reply.json === undefined ? undefined : JSON.parse(reply.json) }
+  if (reply.ok === false) {
+    return { kind: reply.error.permanent ? 'permanent' : 'transient', error: revive(reply.error) }
+  }
+  if (reply.loss.kind === 'neighbour') return { kind: 'handed_back', reason: 'thread_neighbour' }
+  return { kind: 'killed', error: new Error(reply.loss.message) }
+}

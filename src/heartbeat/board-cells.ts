@@ -1,0 +1,70 @@
+/** What one reads from the board, and the hands with which its owners write to it. */
+import type { LoopState } from './beat.js'
+import type { Phase } from './board-layout.js'
+
+export interface LoopCells {
+  readonly state: LoopState
+  /** Age of the last change of state, or of the board. */
+  readonly stateAgeMs: number
+  readonly cycles: number
+  readonly skipped: number
+  readonly inFlight: number
+  /** Age of the oldest call in flight, or of the last that was. */
+  readonly sinceAgeMs: number
+  /** Undefined: no call or cycle has come back yet. */
+  readonly endedAgeMs: number | undefined
+  readonly phase: Phase
+  readonly limitMs: number
+  /** Milliseconds that a rate limit still holds; negative when it is over. */
+  readonly limitedForMs: number
+}
+
+export interface ThreadCells {
+  readonly cell: number
+  readonly queue: number
+  /** 1-based place in its queue's range; a successor takes the lowest free one. */
+  readonly number: number
+  readonly generation: number
+  readonly threadId: number
+  readonly jobs: number
+  readonly tickAgeMs: number
+}
+
+export interface JobCells {
+  readonly cell: number
+  readonly queue: number
+  /** Index of the thread cell, -1 while no thread has begun it. */
+  readonly thread: number
+  readonly fence: number
+  readonly attempt: number
+  readonly runningMs: number
+  readonly silentMs: number
+  readonly lockAgeMs: number
+  readonly id: string
+  readonly step: string | undefined
+  readonly stepMs: number
+}
+
+/** A job's cell together with the claim under which it may be written. */
+export interface JobCellRef {
+  readonly cell: number
+  readonly claim: number
+}
+
+/** How a loop writes its progress. At the end of a call: `ended` first, then `oldest` with what is still out. */
+export interface LoopWriter {
+  /** What the loop is meant to do; staleness at rest counts from the last change at the earliest. */
+  state(state: LoopState): void
+  /** A cycle or a call begins. */
+  started(): void
+  /**
+   * What is out: how many calls, and of the one that must come back first (the earliest since + limit) since when
+   * (a stamp), in which phase, with which time limit. With none in flight only the count is taken.
+   */
+  oldest(inFlight: number, since: number, phase: Phase, limitMs: number): void
+  /** A cycle or a call came back. */
+  ended(): void
+  skipped(): void
+  /** A rate limit holds for so long. To be said before the state `limited`. */
+  limitedFor(ms: number): void
+}

@@ -1,0 +1,114 @@
+/** How the board is laid out: which words belong to whom. Only the board itself reads and writes them. */
+
+/** All that a thread needs to use the board; may be posted to it. */
+export interface BoardHandle {
+  readonly buffer: SharedArrayBuffer
+  readonly layout: BoardLayout
+  /** Monotonic milliseconds at which the board was made. */
+  readonly epochMs: number
+}
+
+export interface QueueLayout {
+  readonly name: string
+  /** Size of its thread pool. */
+  readonly threads: number
+  /** Jobs that it runs at a time. */
+  readonly slots: number
+}
+
+export interface BoardLayout {
+  readonly queues: readonly QueueLayout[]
+  readonly loops: readonly { readonly loop: 'fetch' | 'reconcile'; readonly queue?: string }[]
+}
+
+/** What a loop can be doing; the board keeps the index. */
+export const PHASES = [
+  '',
+  'waitForJob',
+  'moveToActive',
+  'moveToFinished',
+  'moveToDelayed',
+  'retryJob',
+  'verifyClaim',
+  'lease',
+  'measure',
+  'find orphans',
+  'reap',
+] as const
+export type Phase = (typeof PHASES)[number]
+
+/** Why a job's signal aborts. 0: it does not. */
+export const ABORT_REASONS = ['', 'cancelled', 'lost its lock', 'the supervisor is shutting down'] as const
+export type AbortReason = Exclude<(typeof ABORT_REASONS)[number], ''>
+
+export const HEADER = { mainTick: 0, state: 1, size: 8 } as const
+export const QUEUE = { slotFreed: 0, size: 1 } as const
+export const LOOP = {
+  state: 0,
+  stateSince: 1,
+  cycles: 2,
+  skipped: 3,
+  inFlight: 4,
+  since: 5,
+  everEnded: 6,
+  ended: 7,
+  phase: 8,
+  limit: 9,
+  limitedUntil: 10,
+  size: 12,
+} as const
+export const THREAD = { state: 0, generation: 1, threadId: 2, tick: 3, jobs: 4, size: 8 } as const
+export const JOB = {
+  claim: 0,
+  live: 1,
+  queue: 2,
+  thread: 3,
+  fence: 4,
+  attempt: 5,
+  started: 6,
+  alive: 7,
+  stepSince: 8,
+  lockSince: 9,
+  abort: 10,
+  idLength: 11,
+  stepLength: 12,
+  stepVersion: 13,
+  size: 16,
+} as const
+
+/** Jobs that are being handed over still hold a cell while the next ones begin. */
+const SPARE_JOB_CELLS = 8
+
+/** A queue's own thread cells, first (inclusive) to end (exclusive). */
+export interface ThreadRange {
+  readonly first: number
+  readonly end: number
+}
+
+/** Where each part begins, in words, and how many cells there are. */
+export interface BoardPlan {
+  readonly queuesAt: number
+  readonly loopsAt: number
+  readonly threadsAt: number
+  readonly jobsAt: number
+  readonly words: number
+  readonly threadRanges: readonly ThreadRange[]
+  readonly jobCells: number
+}
+
+export function planOf(layout: BoardLayout): BoardPlan {
+  const threadRanges: ThreadRange[] = []
+  let threadCells = 0
+  for (const { threads } of layout.queues) {
+    // Killed threads may linger while their successors run: room for a whole pool of them, and a little more.
+    const range = { first: threadCells, end: threadCells + threads * 2 + 2 }
+    threadRanges.push(range)
+    threadCells = range.end
+  }
+  const jobCells = layout.queues.reduce((sum, queue) => sum + queue.slots, SPARE_JOB_CELLS)
+  const queuesAt = HEADER.size
+  const loopsAt = queuesAt + layout.queues.length * QUEUE.size
+  const threadsAt = loopsAt + layout.loops.length * LOOP.size
+  const jobsAt = threadsAt + threadCells * THREAD.size
+  return { queuesAt, loopsAt, threadsAt, jobsAt, words: jobsAt + jobCells * JOB.size, threadRanges, jobCells }
+}

@@ -1,0 +1,180 @@
+/**
+ * Beats in Redis: how a sentinel registers, beats and says goodbye, and how an observer reads beats.
+ *
+ * One Lua call stores a beat and moves the supervisor in the deadline index by the store's own clock: to "now" when
+ * something in the beat is late, else to the moment when silence will mean death. So an observer asks only for what is
+ * due. Each incarnation bears a generation, a number that only grows: a late beat of a former incarnation is refused.
+ */
+import type { Redis } from 'ioredis'
+import { type FleetKeys, fleetKeys } from '../platform/redis-keys.js'
+import { LUA_NOW, type RedisReply, redisScript } from '../platform/redis-script.js'
+import type { Beat } from './beat.js'
+import type { SeenBeat } from './seen-beat.js'
+
+/** How long a beat stays readable after its last renewal, also after a goodbye: longer than any threshold, 1 hour. */
+const BEAT_TTL_MS = 3_600_000
+
+const REGISTER = redisScript(`${LUA_NOW}
+local dead = redis.call('HMGET', KEYS[1], 'incarnation', 'deadAt', 'bye', 'host', 'pid')
+local silence = tonumber(ARGV[2])
+if dead[1] and dead[1] ~= ARGV[1] and not dead[3] then
+  local left = tonumber(dead[2]) - now
+  if left > 0 and left <= silence * 10 then return {0, dead[4] or '', dead[5] or ''} end
+end
+local generation = redis.call('INCR', KEYS[2])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'generation', generation, 'host', ARGV[3], 'pid', ARGV[4],
+  'at', now, 'deadAt', now + silence)
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('ZADD', KEYS[3], now + silence, ARGV[6])
+redis.call('SET', KEYS[4], ARGV[7] .. ':' .. now, 'NX')
+redis.call('PUBLISH', ARGV[8], ARGV[6])
+return {generation, '', ''}
+`)
+
+// KEYS: beat, due, epoch, then workers and free of each queue. ARGV: name, incarnation, generation, beat JSON,
+// timeoutMs, late 0/1, hints channel or '', TTL, new epoch, then eligible 0/1 and free slots for each queue.
+const BEAT = redisScript(`${LUA_NOW}
+local current = redis.call('HGET', KEYS[1], 'generation')
+local mine = tonumber(ARGV[3])
+if current and tonumber(current) > mine then return {-1, now} end
+local deadAt = now + tonumber(ARGV[5])
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[2], 'generation', mine, 'at', now, 'deadAt', deadAt, 'beat', ARGV[4])
+redis.call('HDEL', KEYS[1], 'bye')
+redis.call('PEXPIRE', KEYS[1], ARGV[8])
+redis.call('ZADD', KEYS[2], ARGV[6] == '1' and now or deadAt, ARGV[1])
+redis.call('SET', KEYS[3], ARGV[9] .. ':' .. now, 'NX')
+local arg = 10
+for key = 4, #KEYS, 2 do
+  if ARGV[arg] == '1' then redis.call('ZADD', KEYS[key], deadAt, ARGV[1]) else redis.call('ZREM', KEYS[key], ARGV[1]) end
+  if ARGV[arg] == '1' and tonumber(ARGV[arg + 1]) > 0 then
+    redis.call('ZADD', KEYS[key + 1], deadAt, ARGV[1])
+  else
+    redis.call('ZREM', KEYS[key + 1], ARGV[1])
+  end
+  arg = arg + 2
+end
+if ARGV[7] ~= '' then redis.call('PUBLISH', ARGV[7], ARGV[1]) end
+return {1, now}
+`)
+
+const GOODBYE = redisScript(`${LUA_NOW}
+local current = redis.call('HGET', KEYS[1], 'generation')
+if not current or tonumber(current) ~= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'bye', now, 'at', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('ZREM', KEYS[2], ARGV[1])
+for key = 3, #KEYS do redis.call('ZREM', KEYS[key], ARGV[1]) end
+redis.call('PUBLISH', ARGV[4], ARGV[1])
+return 1
+`)
+
+const READ = redisScript(`${LUA_NOW}
+local out = {now}
+for i = 1, #KEYS do
+  out[i + 1] = redis.call('HMGET', KEYS[i], 'incarnation', 'generation', 'at', 'deadAt', 'bye', 'beat')
+end
+return out
+`)
+
+/** Another live process bears this name. */
+export interface NameTaken {
+  readonly taken: true
+  readonly host: string
+  readonly pid: string
+}
+
+export interface Registration {
+  readonly taken: false
+  readonly generation: number
+}
+
+/** What a sentinel needs to beat. */
+export interface BeatWriter {
+  /** Takes the name, unless a live process holds it. */
+  register(): Promise<Registration | NameTaken>
+  /**
+   * Stores a beat.
+   * @param late something in it is late: it falls due now
+   * @param hint tell the watchdogs at once
+   * @returns false when a newer incarnation bears the name: this process must stop
+   */
+  beat(beat: Beat, late: boolean, hint: boolean): Promise<boolean>
+  /** The clean end: nobody will call this process dead. */
+  goodbye(): Promise<void>
+}
+
+export interface BeatWriterOptions {
+  readonly prefix: string
+  readonly supervisor: string
+  readonly incarnation: string
+  readonly host: string
+  readonly pid: number
+  readonly timeoutMs: number
+  readonly queues: readonly string[]
+}
+
+export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatWriter {
+  const keys = fleetKeys(options.prefix)
+  const { supervisor, incarnation, timeoutMs, queues } = options
+  const beatKey = keys.beat(supervisor)
+  const queueKeysOf = queues.flatMap((queue) => [keys.workers(queue), keys.free(queue)])
+  let generation = 0
+
+  return {
+    async register() {
+      const args = [incarnation, timeoutMs, options.host, options.pid, BEAT_TTL_MS, supervisor, incarnation, keys.hints]
+      const reply = await REGISTER.run(redis, [beatKey, keys.generation, keys.due, keys.epoch], args)
+      const [number, host, pid] = reply as [number, string, string]
+      if (number === 0) return { taken: true, host, pid }
+      generation = number
+      if (queues.length > 0) await redis.sadd(keys.queues, ...queues)
+      return { taken: false, generation }
+    },
+    async beat(beat, late, hint) {
+      const slots = beat.queues.flatMap((queue) => [queue.eligible ? 1 : 0, queue.slots - queue.busy])
+      const channel = hint ? keys.hints : ''
+      const args = [supervisor, incarnation, generation, JSON.stringify(beat), timeoutMs, late ? 1 : 0, channel, BEAT_TTL_MS, incarnation]
+      const reply = await BEAT.run(redis, [beatKey, keys.due, keys.epoch, ...queueKeysOf], [...args, ...slots])
+      return (reply as [number, number])[0] === 1
+    },
+    async goodbye() {
+      await GOODBYE.run(redis, [beatKey, keys.due, ...queueKeysOf], [supervisor, generation, BEAT_TTL_MS, keys.hints])
+    },
+  }
+}
+
+/** Reads the beats of these supervisors in one call; at most a few hundred at a time. */
+export async function readBeats(redis: Redis, keys: FleetKeys, supervisors: readonly string[]): Promise<SeenBeat[]> {
+  if (supervisors.length === 0) return []
+  const reply = (await READ.run(redis, supervisors.map(keys.beat), [])) as RedisReply[]
+  const now = reply[0] as number
+  return supervisors.map((supervisor, index) => seenBeat(supervisor, reply[index + 1] as (string | null)[], now))
+}
+
+function seenBeat(supervisor: string, fields: (string | null)[], now: number): SeenBeat {
+  const [incarnation, generation, at, deadAt, bye, json] = fields
+  const parsed = parseBeat(json ?? undefined)
+  return {
+    supervisor,
+    incarnation: incarnation ?? undefined,
+    generation: Number(generation ?? 0),
+    ageMs: at ? now - Number(at) : 0,
+    overdueMs: deadAt ? now - Number(deadAt) : 0,
+    bye: bye !== null && bye !== undefined,
+    ...parsed,
+  }
+}
+
+function parseBeat(json: string | undefined): { beat: Beat | undefined; broken: string | undefined } {
+  if (json === undefined) return { beat: undefined, broken: undefined }
+  try {
+    const beat = JSON.parse(json) as Beat
+    if (beat.v !== 1 || !Array.isArray(beat.loops) || !Array.isArray(beat.jobs) || !Array.isArray(beat.threads)) {
+      return { beat: undefined, broken: `unknown form of beat (v ${String(beat.v)})` }
+    }
+    return { beat, broken: undefined }
+  } catch (error) {
+    return { beat: undefined, broken: `beat is no JSON: ${error instanceof Error ? error.message : String(error)}` }
+  }
+}

@@ -1,0 +1,63 @@
+/** What the supervisor's main thread and its sentinel thread tell each other. */
+import type { Cause } from './beat.js'
+import type { BoardHandle } from './board-layout.js'
+
+/** Who beats, and by which thresholds it is judged. All durations in milliseconds. */
+export interface SentinelIdentity {
+  readonly supervisor: string
+  readonly incarnation: string
+  readonly group?: string
+  readonly host: string
+  readonly pid: number
+  readonly version: string
+  readonly heartbeat: {
+    readonly intervalMs: number
+    readonly timeoutMs: number
+    readonly loopBlockedMs: number
+    readonly threadBlockedMs: number
+  }
+  readonly loops: { readonly pollStaleThresholdMs: number; readonly startGraceMs: number }
+  /** In the order of the board's `layout.queues`. */
+  readonly queues: readonly {
+    readonly name: string
+    readonly slots: number
+    readonly silentAfterMs: number
+    readonly lockDurationMs: number
+    readonly onStuck: 'report' | 'terminate'
+  }[]
+}
+
+/** What a sentinel thread is started with. */
+export interface SentinelData extends SentinelIdentity {
+  readonly handle: BoardHandle
+  readonly redisUrl: string
+  /** `redis.prefix`. */
+  readonly prefix: string
+}
+
+/** One running job that its queue wants ended, and the thread that carries it. */
+export interface TerminateOrder {
+  readonly queue: string
+  /** 1-based place of the thread in its queue, and which one of those that have stood there. */
+  readonly thread: number
+  readonly generation: number
+  readonly jobId: string
+  readonly attempt: number
+  readonly fence: number
+  readonly cause: Cause
+  readonly ageMs: number
+}
+
+export type ToSentinel = { readonly type: 'goodbye' }
+
+export type FromSentinel =
+  /** The name is ours, beats follow. */
+  | { readonly type: 'ready' }
+  /** Another live process holds the name. */
+  | { readonly type: 'taken'; readonly host: string; readonly pid: string }
+  /** A newer incarnation bears the name: this process must stop. */
+  | { readonly type: 'replaced' }
+  | ({ readonly type: 'terminate' } & TerminateOrder)
+  | { readonly type: 'error'; readonly message: string }
+  /** `said`: the goodbye reached the store. */
+  | { readonly type: 'gone'; readonly said: boolean }

@@ -1,0 +1,293 @@
+/**
+ * The supervisor process: takes jobs and runs them in threads. Its main thread runs no job code.
+ *
+ * Order of a start: store checked, name registered by the sentinel, threads, workers, reconcile loop. A stop goes the
+ * other way round: no more jobs are taken, what runs may finish within `drainMs`, the rest is handed back uncharged,
+ * and the last thing said is goodbye, so that nobody calls a process dead that ended on purpose.
+ */
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import { type DispatchMetrics, dispatchMetrics } from '../dispatch/prom-dispatch-metrics.js'
+import { BeatBoard } from '../heartbeat/beat-board.js'
+import { boardLoopProbe } from '../heartbeat/loop-probe.js'
+import { Observer } from '../heartbeat/observer.js'
+import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
+import type { SentinelData } from '../heartbeat/sentinel-protocol.js'
+import { type SupervisorServer, startSupervisorServer } from '../http/supervisor-server.js'
+import { messageOf, UserError } from '../kernel/errors.js'
+import { Gatherer } from '../kernel/gatherer.js'
+import type { PollLoop } from '../kernel/poll-loop.js'
+import { Service } from '../kernel/service.js'
+import type { Config, QueueConfig } from '../platform/config.js'
+import type { Logger } from '../platform/pino-logger.js'
+import { checkRedis, connectRedis } from '../platform/redis.js'
+import { fleetKeys } from '../platform/redis-keys.js'
+import { systemClock } from '../platform/system-clock.js'
+import { VERSION } from '../platform/version.js'
+import { type Orphan, ownerName } from '../recovery/orphan-policy.js'
+import { reconcileLoop } from '../recovery/reconcile-loop.js'
+import { redisReconcile } from '../recovery/redis-reconcile.js'
+import { QueueRunner, tickMsFor } from './queue-runner.js'
+import { type SentinelHost, startSentinel } from './sentinel-host.js'
+
+export interface SupervisorOptions {
+  readonly config: Config
+  /** Serve only these of the configured queues. Default: all. */
+  readonly queues?: readonly string[]
+  readonly log: Logger
+  /** A newer incarnation took over our name: this process must end, and has nothing more to say. */
+  readonly onReplaced: () => void
+}
+
+type RunnableQueue = readonly [name: string, config: QueueConfig & { readonly handler: string }]
+
+/** How long a handler may go on after its signal aborted, milliseconds. */
+const ABORT_GRACE_MS = 1000
+const GOODBYE_TIMEOUT_MS = 2000
+/** A lease outlives its holder by so many intervals at most. */
+const LEASE_INTERVALS = 3
+/** Numbers tried after the host name when no name is configured. */
+const MAX_NAMES = 1000
+
+export class Supervisor extends Service {
+  readonly incarnation = randomBytes(6).toString('hex')
+  readonly #options: SupervisorOptions
+  readonly #queues: readonly RunnableQueue[]
+  readonly #board: BeatBoard
+  readonly #metrics: DispatchMetrics
+  readonly #errors: Gatherer
+  #name = ''
+  #runners: QueueRunner[] = []
+  #sentinel: SentinelHost | undefined
+  #reconcile: PollLoop | undefined
+  #server: SupervisorServer | undefined
+  #closeRedis: (() => void) | undefined
+  #tick: NodeJS.Timeout | undefined
+  #force: (() => void) | undefined
+  #forced = false
+
+  /** @throws UserError QUEUE_UNKNOWN, CONFIG_INVALID */
+  constructor(options: SupervisorOptions) {
+    super()
+    this.#options = options
+    this.#queues = runnableQueues(options)
+    this.#board = BeatBoard.create(
+      {
+        queues: this.#queues.map(([name, { threads, jobsPerThread }]) => ({ name, threads, slots: threads * jobsPerThread })),
+        loops: [...this.#queues.map(([queue]) => ({ loop: 'fetch' as const, queue })), { loop: 'reconcile' as const }],
+      },
+      systemClock.monotonicMs,
+    )
+    this.#metrics = dispatchMetrics(this.#board)
+    this.#errors = new Gatherer({
+      monotonicMs: systemClock.monotonicMs,
+      say: (message, count) => options.log.warn({ event: 'error', count }, count > 1 ? `${message} (${count} times)` : message),
+    })
+  }
+
+  get name(): string {
+    return this.#name
+  }
+
+  /** The port of /livez, /readyz and /metrics, once started. */
+  get port(): number | undefined {
+    return this.#server?.port
+  }
+
+  protected override async onStart(): Promise<void> {
+    const { config, log } = this.#options
+    const redisUrl = requireRedisUrl(config)
+    // Held back while Redis is away and never given up by itself, as the loop's probe shows how long it hangs.
+    const redis = connectRedis(redisUrl, 'command', { onError: (error) => this.#errors.add(`Redis: ${error.message}`) })
+    this.#closeRedis = () => redis.disconnect()
+    await checkRedis(redis)
+    this.#server = await startSupervisorServer({
+      host: config.http.host,
+      port: config.supervisor.port,
+      isReady: () => this.#board.processState === 'running',
+      metrics: () => this.#metrics.registry.metrics(),
+    })
+    this.#tick = setInterval(() => this.#board.mainTurned(), tickMsFor(config.heartbeat.loopBlockedMs))
+    this.#sentinel = await this.#register(redisUrl)
+    await this.#startQueues(redisUrl)
+    this.#reconcile = this.#reconcileLoop(redis)
+    await this.#reconcile.start()
+    this.#board.processState = 'running'
+    const serves = this.#queues.map(([queue]) => queue).join(', ')
+    log.info({ event: 'started', supervisor: this.#name, port: this.port }, `supervisor ${this.#name} serves ${serves}`)
+  }
+
+  /** Takes the configured name, or the first free number after the host's name. */
+  async #register(redisUrl: string): Promise<SentinelHost> {
+    const configured = this.#options.config.supervisor.name
+    const base = hostname().replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48) || 'supervisor'
+    for (let number = 1; ; number += 1) {
+      this.#name = configured ?? `${base}-${number}`
+      try {
+        return await startSentinel({
+          data: this.#sentinelData(redisUrl),
+          onTerminate: (order) => this.#runners.find((runner) => runner.queue === order.queue)?.terminate(order),
+          onReplaced: this.#options.onReplaced,
+          onError: (message) => this.#errors.add(`sentinel: ${message}`),
+        })
+      } catch (error) {
+        const taken = error instanceof UserError && error.code === 'NAME_TAKEN'
+        if (!taken || configured !== undefined || number >= MAX_NAMES) throw error
+      }
+    }
+  }
+
+  #sentinelData(redisUrl: string): SentinelData {
+    const { config } = this.#options
+    const { group } = config.supervisor
+    return {
+      supervisor: this.#name,
+      incarnation: this.incarnation,
+      ...(group === undefined ? {} : { group }),
+      host: hostname(),
+      pid: process.pid,
+      version: VERSION,
+      heartbeat: config.heartbeat,
+      loops: config.loops,
+      queues: this.#queues.map(([name, queue]) => ({
+        name,
+        slots: queue.threads * queue.jobsPerThread,
+        silentAfterMs: queue.silentAfterMs,
+        lockDurationMs: queue.lockDurationMs,
+        onStuck: queue.onStuck,
+      })),
+      handle: this.#board.handle,
+      redisUrl,
+      prefix: config.redis.prefix,
+    }
+  }
+
+  async #startQueues(redisUrl: string): Promise<void> {
+    const { config, log } = this.#options
+    const owner = this.#owner
+    this.#runners = this.#queues.map(
+      ([queue, queueConfig], index) =>
+        new QueueRunner({
+          config,
+          queue,
+          queueConfig,
+          index,
+          owner,
+          redisUrl,
+          board: this.#board,
+          log,
+          events: {
+            attemptStarted: this.#metrics.attemptStarted,
+            attemptEnded: this.#metrics.attemptEnded,
+            error: (name, error) => this.#errors.add(`queue ${name}: ${error.message}`),
+          },
+        }),
+    )
+    await Promise.all(this.#runners.map((runner) => runner.start()))
+  }
+
+  get #owner(): string {
+    return ownerName({ supervisor: this.#name, incarnation: this.incarnation })
+  }
+
+  #reconcileLoop(redis: ReturnType<typeof connectRedis>): PollLoop {
+    const { config } = this.#options
+    const keys = fleetKeys(config.redis.prefix)
+    const { bullPrefix } = config.redis
+    const loop = this.#board.loopWriter(this.#queues.length)
+    loop.state('polling')
+    const queues = this.#queues.map(([queue]) => queue)
+    const onError = (error: unknown) => this.#errors.add(`reconcile: ${messageOf(error)}`)
+    return reconcileLoop({
+      queues,
+      intervalMs: config.loops.pollIntervalMs,
+      probe: boardLoopProbe(loop, this.#board),
+      onError,
+      onReaped: (queue, orphans) => this.#reaped(queue, orphans),
+      port: redisReconcile({
+        redis,
+        keys,
+        bullPrefix,
+        owner: this.#owner,
+        leaseMs: LEASE_INTERVALS * config.loops.pollIntervalMs,
+        // Its looks are an interval apart, which is no pause of its own.
+        observer: new Observer({ timeoutMs: config.heartbeat.timeoutMs + config.loops.pollIntervalMs }),
+        clock: systemClock,
+        facts: redisQueueFacts({ redis, keys, bullPrefix, now: Date.now, onError: (_queue, error) => onError(error) }),
+        attemptsOf: (queue) => config.queues[queue]?.attempts.max ?? 1,
+      }),
+    })
+  }
+
+  #reaped(queue: string, orphans: readonly Orphan[]): void {
+    this.#metrics.orphansReaped(queue, orphans.length)
+    const [first] = orphans
+    const jobs = orphans.length === 1 ? `job:${queue}/${first?.job.id ?? ''}` : `${orphans.length} jobs of ${queue}`
+    this.#options.log.warn(
+      { event: 'orphan_reaped', queue, count: orphans.length, reason: first?.reason, jobIds: orphans.slice(0, 20).map(({ job }) => job.id) },
+      `ORPHANS REAPED ${jobs}: ${first?.message ?? ''}`,
+    )
+  }
+
+  /** A second signal: what runs is handed back now. */
+  force(): void {
+    this.#forced = true
+    this.#force?.()
+  }
+
+  protected override async onStop(): Promise<void> {
+    const { log, config } = this.#options
+    this.#board.processState = 'draining'
+    if (this.#runners.length > 0) await this.#drain(config.supervisor.drainMs)
+    await this.#reconcile?.stop()
+    await Promise.all(this.#runners.map((runner) => runner.stop()))
+    await this.#sentinel?.goodbye(GOODBYE_TIMEOUT_MS)
+    await this.#sentinel?.terminate()
+    await this.#server?.close()
+    clearInterval(this.#tick)
+    this.#closeRedis?.()
+    if (this.#name !== '') log.info({ event: 'stopped', supervisor: this.#name }, `supervisor ${this.#name} stopped`)
+  }
+
+  async #drain(drainMs: number): Promise<void> {
+    for (const runner of this.#runners) runner.worker.drain()
+    const idle = Promise.all(this.#runners.map((runner) => runner.worker.attempts.idle()))
+    if (!this.#forced && (await this.#within(idle, drainMs))) return
+    const left = this.#runners.reduce((sum, runner) => sum + runner.busy, 0)
+    if (left === 0) return
+    this.#options.log.warn({ event: 'handed_back', count: left }, `${left} running jobs are handed back, uncharged`)
+    for (const runner of this.#runners) runner.worker.abortAll()
+    if (await this.#within(idle, ABORT_GRACE_MS)) return
+    for (const runner of this.#runners) runner.worker.handBackAll()
+    await this.#within(idle, GOODBYE_TIMEOUT_MS)
+  }
+
+  /** @returns whether it came true in time; a forced stop does not wait */
+  async #within(promise: Promise<unknown>, limitMs: number): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined
+    const limit = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), limitMs)
+      this.#force = () => resolve(false)
+    })
+    const inTime = await Promise.race([promise.then(() => true), limit])
+    clearTimeout(timer)
+    return inTime
+  }
+}
+
+function requireRedisUrl(config: Config): string {
+  if (config.redis.url !== undefined) return config.redis.url
+  throw new UserError('REDIS_MISSING', 'redis.url: no Redis is named; set REDIS_URL or --redis, or use `unstuck up`, which brings one')
+}
+
+function runnableQueues({ config, queues }: SupervisorOptions): RunnableQueue[] {
+  const wanted = queues ?? Object.keys(config.queues)
+  if (wanted.length === 0) throw new UserError('CONFIG_INVALID', 'queues: none is configured; add queues.NAME.handler to the config file')
+  return wanted.map((name) => {
+    const queue = config.queues[name]
+    const known = Object.keys(config.queues).join(', ') || 'none'
+    if (!queue) throw new UserError('QUEUE_UNKNOWN', `queue "${name}": not in the config (configured: ${known}); add queues.${name} or correct --queue`)
+    if (queue.handler === undefined) throw new UserError('CONFIG_INVALID', `queues.${name}.handler: missing; name the module that runs its jobs`)
+    return [name, { ...queue, handler: queue.handler }] as const
+  })
+}

@@ -1,0 +1,334 @@
+/**
+ * One watchdog: it looks, diagnoses, decides and says. It owns the rhythm and the order of a cycle, and nothing else:
+ * the rules are in `diagnosis.ts` and `health.ts`, the compare-and-set in the incident store.
+ *
+ *   look ─▶ (blind? only its own incident) ─▶ beats that are due ─▶ queues ─▶ diagnose ─▶ decide ─▶ compare-and-set ─▶ say
+ *
+ * A cycle runs every `queueIntervalMs`, at once on a hint, and at the moment when the next supervisor falls due; never
+ * two at a time. The look comes before everything else that is read, so evidence is always younger than the list of open
+ * incidents that it is judged against. No error ends the loop, and no call to the store is waited for without a limit
+ * (the connection has one); whether Redis answers at all is watched by a timer of its own.
+ */
+import { Observer, type Sight } from '../heartbeat/observer.js'
+import type { QueueFacts } from '../heartbeat/queue-facts.js'
+import type { SeenBeat } from '../heartbeat/seen-beat.js'
+import type { Clock } from '../kernel/clock.js'
+import { messageOf } from '../kernel/errors.js'
+import { Service } from '../kernel/service.js'
+import { type Diagnosis, diagnose } from './diagnosis.js'
+import { type Decision, Health } from './health.js'
+import type { Incident, IncidentDraft, Incidents, Transition } from './incident.js'
+import { Outage } from './outage.js'
+import { QueueTracker, type QueueThresholds } from './queue-tracker.js'
+import { type LineLog, lineOf } from './report.js'
+import { Speaker } from './speaker.js'
+import type { Hints, StoreLook, WatchStore } from './watch-store.js'
+
+/** Hints that come together are looked at together, milliseconds. */
+const HINTS_TOGETHER_MS = 20
+/** How often it is asked whether Redis is silent, and how late its line may come for that, milliseconds. */
+const OUTAGE_TICK_MS = 100
+/** Queues are looked at this often at least, so that their incidents come soon after their thresholds, milliseconds. */
+const QUEUE_INTERVAL_MS = 200
+/** Past the moment at which a deadline is met exactly, milliseconds: exactly at the threshold is fine. */
+const JUST_PAST_MS = 2
+
+/** What the loop tells whoever counts. */
+export interface WatchTelemetry {
+  cycleEnded(durationMs: number): void
+  lineWritten(transition: Transition): void
+  /** @param lateByMs how long after the threshold was passed the incident was opened */
+  detected(lateByMs: number): void
+}
+
+export interface WatchLoopOptions {
+  readonly watchdogId: string
+  readonly clock: Clock
+  readonly store: WatchStore
+  readonly incidents: Incidents
+  readonly queueFacts: { read(queues: readonly string[]): Promise<QueueFacts[]> }
+  readonly hints: Hints
+  readonly log: LineLog
+  readonly telemetry: WatchTelemetry
+  readonly newId: () => string
+  /** heartbeat.timeoutMs, watchdog.intervalMs, watchdog.goneAfterMs, watchdog.redisUnreachableAfterMs */
+  readonly timeoutMs: number
+  readonly intervalMs: number
+  readonly goneAfterMs: number
+  readonly redisUnreachableAfterMs: number
+  readonly queues: readonly string[]
+  readonly thresholdsOf: (queue: string) => QueueThresholds
+}
+
+/** What this watchdog can say without asking the store. */
+export interface WatchView {
+  readonly sight: Sight
+  /** The open redis_unreachable of this watchdog. */
+  readonly outage: Incident | undefined
+  /** Wall clock of the end of the last cycle that read the store, milliseconds; undefined before the first. */
+  readonly lastCycleAt: number | undefined
+}
+
+export class WatchLoop extends Service {
+  readonly #options: WatchLoopOptions
+  readonly #observer: Observer
+  readonly #health: Health
+  readonly #tracker: QueueTracker
+  readonly #outage: Outage
+  readonly #speaker: Speaker
+  readonly #hinted = new Set<string>()
+  /** When a supervisor was read last, and whether it was in trouble then. */
+  readonly #reads = new Map<string, { at: number; troubled: boolean }>()
+  readonly #complaints = new Set<string>()
+  #unrecorded: Transition[] = []
+  #lastOpen: readonly Incident[] = []
+  #sight: Sight = { judges: 'stated', reason: 'starting', clearForMs: 0, blindForMs: 0 }
+  #lastCycleAt: number | undefined
+  #timer: NodeJS.Timeout | undefined
+  #wakeAt = Number.POSITIVE_INFINITY
+  #outageTimer: NodeJS.Timeout | undefined
+  #inFlight: Promise<void> | undefined
+
+  constructor(options: WatchLoopOptions) {
+    super()
+    const { watchdogId, clock, incidents, log, telemetry, timeoutMs, goneAfterMs, newId } = options
+    this.#options = options
+    this.#observer = new Observer({ timeoutMs })
+    this.#health = new Health({ watchdogId, goneAfterMs, timeoutMs })
+    this.#tracker = new QueueTracker(options.thresholdsOf)
+    this.#outage = new Outage({ watchdogId, thresholdMs: options.redisUnreachableAfterMs, newId })
+    this.#speaker = new Speaker({ watchdogId, clock, incidents, log, onSaid: (transition) => telemetry.lineWritten(transition) })
+  }
+
+  get view(): WatchView {
+    return { sight: this.#sight, outage: this.#outage.incident, lastCycleAt: this.#lastCycleAt }
+  }
+
+  protected override onStart(): void {
+    this.#outageTimer = setInterval(() => this.#tickOutage(), OUTAGE_TICK_MS)
+    // Hints only make it faster; without them the next look finds the same.
+    this.#options.hints.subscribe((supervisor) => this.#onHint(supervisor)).catch(() => undefined)
+    this.#wakeIn(0)
+  }
+
+  protected override async onStop(): Promise<void> {
+    clearInterval(this.#outageTimer)
+    clearTimeout(this.#timer)
+    await this.#options.hints.close().catch(() => undefined)
+    await this.#inFlight
+    await this.#leave().catch(() => undefined)
+  }
+
+  #onHint(supervisor: string): void {
+    this.#hinted.add(supervisor)
+    this.#wakeIn(HINTS_TOGETHER_MS)
+  }
+
+  /** The earlier wish wins. */
+  #wakeIn(ms: number): void {
+    if (this.state === 'stopping' || this.state === 'stopped' || this.#inFlight) return
+    const at = this.#options.clock.monotonicMs() + ms
+    if (at >= this.#wakeAt) return
+    clearTimeout(this.#timer)
+    this.#wakeAt = at
+    this.#timer = setTimeout(() => this.#wake(), ms)
+  }
+
+  #wake(): void {
+    this.#wakeAt = Number.POSITIVE_INFINITY
+    this.#inFlight = this.#guardedCycle().then((nextDueInMs) => {
+      this.#inFlight = undefined
+      const regular = Math.min(this.#options.intervalMs, QUEUE_INTERVAL_MS)
+      this.#wakeIn(this.#hinted.size > 0 ? HINTS_TOGETHER_MS : Math.min(regular, nextDueInMs + JUST_PAST_MS))
+    })
+  }
+
+  async #guardedCycle(): Promise<number> {
+    const { clock, telemetry } = this.#options
+    const before = clock.monotonicMs()
+    try {
+      const nextDueInMs = await this.#cycle(before)
+      this.#complaints.clear()
+      return nextDueInMs
+    } catch (error) {
+      this.#complain(`watchdog cycle failed: ${messageOf(error)}`)
+      return Number.POSITIVE_INFINITY
+    } finally {
+      telemetry.cycleEnded(clock.monotonicMs() - before)
+    }
+  }
+
+  async #cycle(before: number): Promise<number> {
+    const look = await this.#look(before)
+    if (!look) return Number.POSITIVE_INFINITY
+    const { clock, incidents } = this.#options
+    const lookedAt = clock.monotonicMs()
+    if (this.#sight.reason === 'memory_lost' && this.#lastOpen.length > 0) await incidents.restore(this.#lastOpen)
+    else this.#lastOpen = look.open
+    await this.#catchUp(look)
+    const diagnosis = await this.#examine(look)
+    const { redisNow, open, watchdogs } = look
+    const decisions = this.#health.decide({ sight: this.#sight, diagnosis, open, watchdogs, redisNow, now: clock.monotonicMs() })
+    await this.#act(decisions, look, lookedAt)
+    this.#lastCycleAt = clock.now()
+    return look.nextDueInMs
+  }
+
+  async #look(before: number): Promise<StoreLook | undefined> {
+    const { store, clock } = this.#options
+    try {
+      const look = await store.look()
+      const after = clock.monotonicMs()
+      this.#sight = this.#observer.looked({ redisNow: look.redisNow, epochBefore: look.epochBefore, epoch: look.epoch, before, after })
+      this.#endOutage()
+      return look
+    } catch {
+      // Said by redis_unreachable, if it lasts.
+      this.#sight = this.#observer.failed(before, clock.monotonicMs())
+      return undefined
+    }
+  }
+
+  /** What an outage, or a watchdog that died, left behind. */
+  async #catchUp(look: StoreLook): Promise<void> {
+    const { incidents, store } = this.#options
+    await this.#speaker.acknowledgeAgain()
+    if (this.#unrecorded.length > 0) {
+      await incidents.record(this.#unrecorded)
+      this.#unrecorded = []
+    }
+    if (look.fromTheFuture.length > 0) await store.pullIn(look.fromTheFuture, look.queues)
+    // Not while blind: whoever wrote a line just before an outage comes first, to say that it did.
+    if (look.overdueLines > 0 && this.#sight.judges !== 'none') await this.#speaker.sayUnsaid()
+  }
+
+  async #examine(look: StoreLook): Promise<Diagnosis> {
+    const { store, clock, queueFacts, queues, timeoutMs, intervalMs } = this.#options
+    const sight = this.#sight
+    const judging = sight.judges !== 'none'
+    if (!judging) this.#tracker.forget()
+    const names = judging ? this.#toRead(look, clock.monotonicMs()) : []
+    const [beats, facts] = await Promise.all([
+      store.readBeats(names),
+      judging ? queueFacts.read([...new Set([...queues, ...look.queues])]) : [],
+    ])
+    const now = clock.monotonicMs()
+    const diagnosis = diagnose({
+      sight,
+      supervisors: beats.map((seen) => withDeadline(seen, look.due.get(seen.supervisor), timeoutMs)),
+      queues: facts.map((one) => ({ facts: one, conditions: this.#tracker.observe(one, now) })),
+      watchdogs: look.watchdogs,
+      watchdogLostAfterMs: Math.max(timeoutMs, 3 * intervalMs),
+      open: look.open,
+    })
+    this.#remember(names, diagnosis, now)
+    return diagnosis
+  }
+
+  /** Those that are due, hinted at, or in an open incident; what was in trouble a moment ago only once an interval. */
+  #toRead(look: StoreLook, now: number): string[] {
+    const names = new Set(look.due.keys())
+    for (const { supervisor } of look.open) {
+      if (supervisor !== undefined) names.add(supervisor)
+    }
+    for (const known of this.#reads.keys()) {
+      if (!names.has(known)) this.#reads.delete(known)
+    }
+    for (const name of names) {
+      const read = this.#reads.get(name)
+      if (read?.troubled && now - read.at < this.#options.intervalMs) names.delete(name)
+    }
+    for (const name of this.#hinted) names.add(name)
+    this.#hinted.clear()
+    return [...names]
+  }
+
+  #remember(names: readonly string[], diagnosis: Diagnosis, now: number): void {
+    const troubled = new Set(diagnosis.findings.map((finding) => finding.supervisor))
+    for (const name of names) this.#reads.set(name, { at: now, troubled: troubled.has(name) || diagnosis.setAside.has(name) })
+    for (const [name, why] of diagnosis.setAside) this.#complain(`supervisor:${name}: its record cannot be read and is set aside (${why})`)
+  }
+
+  /** Ends come before beginnings: a subject has one open incident. */
+  async #act(decisions: readonly Decision[], look: StoreLook, lookedAt: number): Promise<void> {
+    const { incidents, store } = this.#options
+    const closedAt = new Map<string, number>()
+    for (const decision of decisions) {
+      if (decision.do === 'forget') await store.forget(decision.seen, look.queues)
+      if (decision.do === 'forget-watchdog') await store.forgetWatchdog(decision.id)
+    }
+    await Promise.all(
+      decisions.map(async (decision) => {
+        if (decision.do === 'update') await incidents.update(decision.from, decision.to)
+        if (decision.do !== 'close') return
+        const won = await this.#won(() => incidents.close(decision.incident, decision.outcome))
+        for (const { seq } of won) closedAt.set(decision.incident.subject, seq)
+      }),
+    )
+    await Promise.all(
+      decisions.map(async (decision) => {
+        if (decision.do !== 'open') return
+        const asOf = Math.max(look.seq, closedAt.get(decision.trouble.subject) ?? 0)
+        const sinceLook = this.#options.clock.monotonicMs() - lookedAt
+        const won = await this.#won(() => incidents.open(this.#draft(decision, look.redisNow + sinceLook), asOf))
+        if (won.length === 0) return
+        const { ageMs, thresholdMs } = decision.trouble
+        this.#options.telemetry.detected(ageMs - thresholdMs + decision.observedAgoMs)
+      }),
+    )
+  }
+
+  async #won(change: () => Promise<readonly Transition[]>): Promise<readonly Transition[]> {
+    const before = this.#options.clock.monotonicMs()
+    const transitions = await change()
+    await this.#speaker.say(transitions, before)
+    return transitions
+  }
+
+  #draft({ trouble, observedAgoMs }: Extract<Decision, { do: 'open' }>, redisNow: number): IncidentDraft {
+    const since = new Date(redisNow - trouble.ageMs - observedAgoMs).toISOString()
+    return { ...trouble, incidentId: this.#options.newId(), since, watchdogId: this.#options.watchdogId, count: 1 }
+  }
+
+  #tickOutage(): void {
+    const { clock } = this.#options
+    const incident = this.#outage.tick({ now: clock.monotonicMs(), wall: clock.now() })
+    if (incident) this.#sayAlone({ seq: 0, at: clock.now(), event: 'stuck', incident })
+  }
+
+  #endOutage(): void {
+    const ended = this.#outage.answered()
+    if (!ended) return
+    const { incident, silentMs } = ended
+    this.#sayAlone({ seq: 0, at: this.#options.clock.now(), event: 'resumed', outcome: 'recovered', durationMs: silentMs, incident })
+  }
+
+  /** Of Redis itself each watchdog speaks alone, and tells the stream when there is one again. */
+  #sayAlone(transition: Transition): void {
+    const { log, telemetry, watchdogId } = this.#options
+    const { level, fields, message } = lineOf(transition, watchdogId)
+    log[level](fields, message)
+    telemetry.lineWritten(transition)
+    this.#unrecorded.push(transition)
+  }
+
+  /** Once, until a cycle ends well. */
+  #complain(message: string): void {
+    if (this.#complaints.has(message)) return
+    this.#complaints.add(message)
+    this.#options.log.warn({ event: 'watchdog_trouble', watchdogId: this.#options.watchdogId }, message)
+  }
+
+  async #leave(): Promise<void> {
+    const { store, incidents, watchdogId } = this.#options
+    const own = this.#lastOpen.find(({ cause, subject }) => cause === 'watchdog_blind' && subject === `watchdog:${watchdogId}`)
+    if (own) await this.#won(() => incidents.close(own, 'stopped'))
+    await store.goodbye()
+  }
+}
+
+/** A record that is gone while its deadline is still in the index: the index knows since when. */
+function withDeadline(seen: SeenBeat, dueForMs: number | undefined, timeoutMs: number): SeenBeat {
+  if (seen.incarnation !== undefined || dueForMs === undefined) return seen
+  return { ...seen, overdueMs: dueForMs, ageMs: dueForMs + timeoutMs }
+}
