@@ -40,7 +40,7 @@ export function witnessedBackendFactory(witness: WitnessOptions): BackendFactory
 }
 
 /** BullMQ's reply: job data, job id, rate limit delay, time of the next delayed job. */
-type NextJob = [unknown, string, number, number] | undefined | (unknown[])
+type NextJob = [unknown, string, number, number] | undefined | unknown[]
 
 /** Sees what came back: a rate limit, and a job that took suspiciously long to come. */
 function seeNext(witness: WitnessOptions, next: NextJob | undefined, tookMs: number): void {

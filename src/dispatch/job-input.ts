@@ -39,7 +39,8 @@ export function checkJobInput(input: JobInput, where: string): JobInput {
 function checkId(id: unknown, where: string): void {
   if (id === undefined) return
   if (typeof id !== 'string' || id === '') throw refused(where, 'jobId must be a non-empty text; leave it out to get one')
-  if (/^-?\d+$/.test(id)) throw refused(where, `jobId "${id}" is a whole number, which BullMQ keeps for its own ids; put a letter before it`)
+  if (/^-?\d+$/.test(id))
+    throw refused(where, `jobId "${id}" is a whole number, which BullMQ keeps for its own ids; put a letter before it`)
   // BullMQ takes ids for parts of keys; its own schedulers' ids start with "repeat:".
   if (id.includes(':')) throw refused(where, `jobId "${shown(id)}" has a colon, which separates parts of keys; use "-" or "_"`)
   if (/\p{Cc}/u.test(id)) throw refused(where, `jobId "${shown(id)}" has a control character; leave it out`)

@@ -1,6 +1,7 @@
 /** The supervisor's metrics: what its own attempts did, and how full its threads are. Seconds, no job ids in labels. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
+import { HotHistogram } from '../platform/prom-histogram.js'
 import { OUTCOME_KINDS, type Outcome } from './outcome.js'
 
 export interface DispatchMetrics {
@@ -18,40 +19,49 @@ export function dispatchMetrics(board: BeatBoard): DispatchMetrics {
   collectDefaultMetrics({ register: registry })
   const registers = [registry]
   new Gauge({ name: 'unstuck_up', help: 'This process runs.', labelNames: ['role'], registers }).set({ role: 'supervisor' }, 1)
-  const attempts = new Counter({
-    name: 'unstuck_attempts_total',
-    help: 'Attempts that ended, by outcome.',
-    labelNames: ['queue', 'outcome'],
-    registers,
-  })
   const reaped = new Counter({
     name: 'unstuck_orphans_reaped_total',
     help: 'Jobs taken back from an owner that was lost.',
     labelNames: ['queue'],
     registers,
   })
-  const durations = histogram(registry, 'unstuck_job_duration_seconds', 'How long attempts ran.')
-  const waits = histogram(registry, 'unstuck_job_wait_seconds', 'How long jobs waited for a slot.')
+  const queues = board.layout.queues.map(({ name }) => name)
+  const histogram = (name: string, help: string) => new HotHistogram(registry, name, help, 'queue', queues, DURATION_BUCKETS)
+  const durations = histogram('unstuck_job_duration_seconds', 'How long attempts ran.')
+  const waits = histogram('unstuck_job_wait_seconds', 'How long jobs waited for a slot.')
+  const attempts = attemptCounts(registry, queues)
   gauges(registry, board)
-  for (const { name: queue } of board.layout.queues) {
-    reaped.inc({ queue }, 0)
-    for (const outcome of OUTCOME_KINDS) attempts.inc({ queue, outcome }, 0)
-    durations.zero({ queue })
-    waits.zero({ queue })
-  }
+  for (const queue of queues) reaped.inc({ queue }, 0)
   return {
     registry,
-    attemptStarted: (queue, waitMs) => waits.observe({ queue }, waitMs / 1000),
+    attemptStarted: (queue, waitMs) => waits.observe(queue, waitMs / 1000),
     attemptEnded: (queue, outcome, runMs) => {
-      attempts.inc({ queue, outcome })
-      durations.observe({ queue }, runMs / 1000)
+      attempts(queue, outcome)
+      durations.observe(queue, runMs / 1000)
     },
     orphansReaped: (queue, count) => reaped.inc({ queue }, count),
   }
 }
 
-function histogram(registry: Registry, name: string, help: string): Histogram<'queue'> {
-  return new Histogram({ name, help, labelNames: ['queue'], buckets: DURATION_BUCKETS, registers: [registry] })
+/** Counted in plain objects, and handed to prom-client when somebody asks: the hot path hashes no labels. */
+function attemptCounts(registry: Registry, queues: readonly string[]): (queue: string, outcome: Outcome['kind']) => void {
+  const counts = new Map(queues.map((queue) => [queue, { success: 0, transient: 0, permanent: 0, killed: 0, handed_back: 0 }]))
+  new Counter({
+    name: 'unstuck_attempts_total',
+    help: 'Attempts that ended, by outcome.',
+    labelNames: ['queue', 'outcome'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [queue, byOutcome] of counts) {
+        for (const outcome of OUTCOME_KINDS) this.inc({ queue, outcome }, byOutcome[outcome])
+      }
+    },
+  })
+  return (queue, outcome) => {
+    const byOutcome = counts.get(queue)
+    if (byOutcome) byOutcome[outcome] += 1
+  }
 }
 
 /** Read from the board when somebody asks. */

@@ -360,7 +360,8 @@ export class BeatBoard {
       const stepVersion = this.#get(at + JOB.stepVersion)
       if (this.#get(at + JOB.live) === 0) return undefined
       const job = this.#jobCells(cell, at)
-      if (this.#get(at + JOB.claim) === claim && this.#get(at + JOB.stepVersion) === stepVersion && stepVersion % 2 === 0) return job
+      if (this.#get(at + JOB.claim) === claim && this.#get(at + JOB.stepVersion) === stepVersion && stepVersion % 2 === 0)
+        return job
     }
     return undefined
   }

@@ -208,7 +208,12 @@ function mainLoopJudgement(beat: Beat): Judgement {
 function loopJudgements(beat: Beat, loop: LoopProgress): Judgement[] {
   const subject =
     loop.loop === 'fetch' ? subjectOf.fetchLoop(beat.supervisor, loop.queue ?? '') : subjectOf.reconcileLoop(beat.supervisor)
-  const named = { kind: 'loop', subject, ...(loop.queue === undefined ? {} : { queue: loop.queue }), phase: loop.phase } as const
+  const named = {
+    kind: 'loop',
+    subject,
+    ...(loop.queue === undefined ? {} : { queue: loop.queue }),
+    phase: loop.phase,
+  } as const
   const judgements: Judgement[] = []
   const staleness = loopStaleness(loop)
   if (staleness) {

@@ -10,6 +10,7 @@ import { type FleetKeys, fleetKeys } from '../platform/redis-keys.js'
 import { LUA_NOW, type RedisReply, redisScript } from '../platform/redis-script.js'
 import type { Beat } from './beat.js'
 import type { SeenBeat } from './seen-beat.js'
+import type { BeatSink } from './sentinel.js'
 
 /** How long a beat stays readable after its last renewal, also after a goodbye: longer than any threshold, 1 hour. */
 const BEAT_TTL_MS = 3_600_000
@@ -33,18 +34,19 @@ return {generation, '', ''}
 `)
 
 // KEYS: beat, due, epoch, then workers and free of each queue. ARGV: name, incarnation, generation, beat JSON,
-// timeoutMs, late 0/1, hints channel or '', TTL, new epoch, then eligible 0/1 and free slots for each queue.
+// timeoutMs, late 0/1, hints channel or '', TTL, new epoch, beat's seq, then eligible 0/1 and free slots for each queue.
 const BEAT = redisScript(`${LUA_NOW}
-local current = redis.call('HGET', KEYS[1], 'generation')
-local mine = tonumber(ARGV[3])
-if current and tonumber(current) > mine then return {-1, now} end
+local last = redis.call('HMGET', KEYS[1], 'generation', 'seq', 'bye')
+local mine, seq = tonumber(ARGV[3]), tonumber(ARGV[10])
+if last[1] and tonumber(last[1]) > mine then return {-1, now} end
+-- A beat that lay in an old socket while newer ones, or the goodbye, overtook it.
+if last[1] and tonumber(last[1]) == mine and (last[3] or (last[2] and tonumber(last[2]) >= seq)) then return {1, now} end
 local deadAt = now + tonumber(ARGV[5])
-redis.call('HSET', KEYS[1], 'incarnation', ARGV[2], 'generation', mine, 'at', now, 'deadAt', deadAt, 'beat', ARGV[4])
-redis.call('HDEL', KEYS[1], 'bye')
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[2], 'generation', mine, 'at', now, 'deadAt', deadAt, 'seq', seq, 'beat', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
 redis.call('ZADD', KEYS[2], ARGV[6] == '1' and now or deadAt, ARGV[1])
 redis.call('SET', KEYS[3], ARGV[9] .. ':' .. now, 'NX')
-local arg = 10
+local arg = 11
 for key = 4, #KEYS, 2 do
   if ARGV[arg] == '1' then redis.call('ZADD', KEYS[key], deadAt, ARGV[1]) else redis.call('ZREM', KEYS[key], ARGV[1]) end
   if ARGV[arg] == '1' and tonumber(ARGV[arg + 1]) > 0 then
@@ -77,33 +79,6 @@ end
 return out
 `)
 
-/** Another live process bears this name. */
-export interface NameTaken {
-  readonly taken: true
-  readonly host: string
-  readonly pid: string
-}
-
-export interface Registration {
-  readonly taken: false
-  readonly generation: number
-}
-
-/** What a sentinel needs to beat. */
-export interface BeatWriter {
-  /** Takes the name, unless a live process holds it. */
-  register(): Promise<Registration | NameTaken>
-  /**
-   * Stores a beat.
-   * @param late something in it is late: it falls due now
-   * @param hint tell the watchdogs at once
-   * @returns false when a newer incarnation bears the name: this process must stop
-   */
-  beat(beat: Beat, late: boolean, hint: boolean): Promise<boolean>
-  /** The clean end: nobody will call this process dead. */
-  goodbye(): Promise<void>
-}
-
 export interface BeatWriterOptions {
   readonly prefix: string
   readonly supervisor: string
@@ -114,7 +89,8 @@ export interface BeatWriterOptions {
   readonly queues: readonly string[]
 }
 
-export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatWriter {
+/** @param options `queues` in the order of the beats' own `queues` */
+export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatSink {
   const keys = fleetKeys(options.prefix)
   const { supervisor, incarnation, timeoutMs, queues } = options
   const beatKey = keys.beat(supervisor)
@@ -129,12 +105,23 @@ export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatW
       if (number === 0) return { taken: true, host, pid }
       generation = number
       if (queues.length > 0) await redis.sadd(keys.queues, ...queues)
-      return { taken: false, generation }
+      return { taken: false }
     },
     async beat(beat, late, hint) {
       const slots = beat.queues.flatMap((queue) => [queue.eligible ? 1 : 0, queue.slots - queue.busy])
       const channel = hint ? keys.hints : ''
-      const args = [supervisor, incarnation, generation, JSON.stringify(beat), timeoutMs, late ? 1 : 0, channel, BEAT_TTL_MS, incarnation]
+      const args = [
+        supervisor,
+        incarnation,
+        generation,
+        JSON.stringify(beat),
+        timeoutMs,
+        late ? 1 : 0,
+        channel,
+        BEAT_TTL_MS,
+        incarnation,
+        beat.seq,
+      ]
       const reply = await BEAT.run(redis, [beatKey, keys.due, keys.epoch, ...queueKeysOf], [...args, ...slots])
       return (reply as [number, number])[0] === 1
     },

@@ -118,7 +118,7 @@ export class Sentinel extends Service {
       this.#nextBeatAt = this.#ports.monotonicMs()
       this.#look()
     } catch (error) {
-      this.#tell(error)
+      this.tell(error)
       if (this.#active()) this.#arm(RETRY_MS, () => this.onStart())
     }
   }
@@ -139,7 +139,7 @@ export class Sentinel extends Service {
       if (telling || now >= this.#nextBeatAt) this.#offer(beat, late, now)
       wait = Math.min(this.#nextBeatAt - now, nextLateInMs(beat) + 1, late.length > 0 || this.#untold ? LATE_LOOK_MS : wait)
     } catch (error) {
-      this.#tell(error)
+      this.tell(error)
     }
     this.#arm(Math.max(1, wait), () => this.#look())
   }
@@ -173,7 +173,7 @@ export class Sentinel extends Service {
     const hint = this.#untold
     this.#untold = false
     this.#seq += 1
-    this.#sending = this.#send(beat, late, hint, now).finally(() => {
+    this.#sending = this.#send(beat, late, hint).finally(() => {
       this.#sending = undefined
       if (!this.#again) return
       this.#again = false
@@ -181,21 +181,21 @@ export class Sentinel extends Service {
     })
   }
 
-  async #send(beat: Beat, late: readonly Late[], hint: boolean, now: number): Promise<void> {
+  async #send(beat: Beat, late: readonly Late[], hint: boolean): Promise<void> {
     try {
       const accepted = await this.#bounded(this.#ports.sink.beat(beat, late.length > 0, hint))
-      if (accepted) this.#order(beat, late, now)
+      if (accepted) this.#order(beat, late)
       else this.#replaced()
     } catch (error) {
       this.#terminations.refused()
       this.#untold ||= hint
       this.#quietUntil = this.#ports.monotonicMs() + RETRY_MS
-      this.#tell(error)
+      this.tell(error)
     }
   }
 
-  #order(beat: Beat, late: readonly Late[], now: number): void {
-    for (const order of this.#terminations.accepted(beat, late, now)) {
+  #order(beat: Beat, late: readonly Late[]): void {
+    for (const order of this.#terminations.accepted(beat, late, this.#ports.monotonicMs())) {
       this.#ports.post({ type: 'terminate', ...order })
     }
   }
@@ -224,7 +224,8 @@ export class Sentinel extends Service {
     }
   }
 
-  #tell(error: unknown): void {
+  /** Tells main of a trouble, the same one at most once a minute. */
+  tell(error: unknown): void {
     const message = messageOf(error)
     const now = this.#ports.monotonicMs()
     for (const [old, at] of this.#told) {
@@ -259,7 +260,7 @@ export class Sentinel extends Service {
         this.#said = true
         return
       } catch (error) {
-        this.#tell(error)
+        this.tell(error)
         await new Promise<void>((resolve) => this.#ports.timer(resolve, RETRY_MS))
       }
     }

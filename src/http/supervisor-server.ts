@@ -43,7 +43,11 @@ async function answer(options: SupervisorServerOptions, url: string, response: S
     case '/metrics':
       return reply(response, 200, await options.metrics(), 'text/plain; version=0.0.4; charset=utf-8')
     default:
-      return reply(response, 404, JSON.stringify({ error: { code: 'NOT_FOUND', message: 'there is /livez, /readyz and /metrics' } }))
+      return reply(
+        response,
+        404,
+        JSON.stringify({ error: { code: 'NOT_FOUND', message: 'there is /livez, /readyz and /metrics' } }),
+      )
   }
 }
 
@@ -57,7 +61,10 @@ function listen(server: Server, { host, port }: SupervisorServerOptions): Promis
       const inUse = error.code === 'EADDRINUSE'
       reject(
         inUse
-          ? new UserError('PORT_IN_USE', `supervisor.port ${port}: something else listens there; choose another, or 0 for any free one`)
+          ? new UserError(
+              'PORT_IN_USE',
+              `supervisor.port ${port}: something else listens there; choose another, or 0 for any free one`,
+            )
           : error,
       )
     })

@@ -11,6 +11,8 @@ export type ServiceState = 'idle' | 'starting' | 'running' | 'stopping' | 'stopp
 export abstract class Service {
   #state: ServiceState = 'idle'
   #starting: Promise<void> | undefined
+  /** The run of `onStart` alone. */
+  #begun: Promise<void> | undefined
   #stopping: Promise<void> | undefined
 
   get state(): ServiceState {
@@ -32,14 +34,19 @@ export abstract class Service {
 
   async #start(): Promise<void> {
     this.#state = 'starting'
+    this.#begun = this.#begin()
     try {
-      await this.onStart()
+      await this.#begun
     } catch (error) {
-      this.#starting = undefined
-      await this.stop()
+      // Whoever stops hears what went wrong with the stop; whoever started, why the start failed.
+      await this.stop().catch(() => undefined)
       throw error
     }
     if (this.#state === 'starting') this.#state = 'running'
+  }
+
+  async #begin(): Promise<void> {
+    await this.onStart()
   }
 
   stop(): Promise<void> {
@@ -52,9 +59,9 @@ export abstract class Service {
       this.#state = 'stopped'
       return
     }
-    const starting = this.#starting
     this.#state = 'stopping'
-    await starting?.catch(() => undefined)
+    // Not for the whole of start(): a start that fails waits for this stop.
+    await this.#begun?.catch(() => undefined)
     try {
       await this.onStop()
     } finally {

@@ -144,7 +144,10 @@ function readSecret(variable: string, file: string): string {
   try {
     secret = readFileSync(file, 'utf8').trim()
   } catch (error) {
-    throw new UserError('CONFIG_INVALID', `${variable}: ${file} cannot be read (${oneLine(messageOf(error))}); correct the path`)
+    throw new UserError(
+      'CONFIG_INVALID',
+      `${variable}: ${file} cannot be read (${oneLine(messageOf(error))}); correct the path`,
+    )
   }
   if (secret === '') throw new UserError('CONFIG_INVALID', `${variable}: ${file} is empty; write the secret into it`)
   return secret

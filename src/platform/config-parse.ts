@@ -84,7 +84,9 @@ function queueProblems(parsed: ParsedConfig): string[] {
     if (queue.session !== undefined) {
       return [`queues.${name}.session: the session runner is not part of this version; use handler`]
     }
-    return queue.handler === undefined ? [`queues.${name}.handler: missing; name the module whose default export runs a job`] : []
+    return queue.handler === undefined
+      ? [`queues.${name}.handler: missing; name the module whose default export runs a job`]
+      : []
   })
 }
 
@@ -239,7 +241,10 @@ export function describeConfig(config: Config): Record<string, unknown> {
   return {
     ...config,
     redis: { ...redis, url: redis.url === undefined ? undefined : redactUrl(redis.url) },
-    watchdog: { ...watchdog, deadmanUrl: watchdog.deadmanUrl === undefined ? undefined : `${new URL(watchdog.deadmanUrl).origin}/…` },
+    watchdog: {
+      ...watchdog,
+      deadmanUrl: watchdog.deadmanUrl === undefined ? undefined : `${new URL(watchdog.deadmanUrl).origin}/…`,
+    },
     http: { ...http, token: http.token === undefined ? undefined : '(hidden)' },
   }
 }

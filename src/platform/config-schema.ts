@@ -108,7 +108,9 @@ const watchdog = z.strictObject({
 })
 
 const http = z.strictObject({
-  host: field('text', z.string().regex(/^\S+$/, 'must be a host name or address').default('127.0.0.1'), { env: ['UNSTUCK_HOST'] }),
+  host: field('text', z.string().regex(/^\S+$/, 'must be a host name or address').default('127.0.0.1'), {
+    env: ['UNSTUCK_HOST'],
+  }),
   port: port(7373, 'UNSTUCK_PORT'),
   token: field('text', token.optional(), { env: ['UNSTUCK_TOKEN'], secret: true, shown: 'none' }),
 })

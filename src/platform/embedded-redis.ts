@@ -60,7 +60,10 @@ export async function startEmbeddedRedis({ dir, env, log }: EmbeddedRedisOptions
   let stopping: Promise<void> | undefined
   server.once('exit', (code, signal) => {
     if (stopping) return
-    log.error({ event: 'embedded_redis_ended', pid }, `the embedded ${program.kind} ended by itself (${signal ?? `exit code ${code}`})`)
+    log.error(
+      { event: 'embedded_redis_ended', pid },
+      `the embedded ${program.kind} ended by itself (${signal ?? `exit code ${code}`})`,
+    )
   })
   return {
     url: `redis://127.0.0.1:${port}`,
@@ -143,14 +146,22 @@ async function refuseFolderInUse(dir: string): Promise<void> {
   const deadline = performance.now() + HANDOVER_MS
   while (await servesFolder(`redis://127.0.0.1:${port}`, dir)) {
     if (performance.now() > deadline) {
-      throw new UserError('PORT_IN_USE', `${dir}: a Redis on port ${port} already runs in this folder; stop the other \`unstuck up\` first`)
+      throw new UserError(
+        'PORT_IN_USE',
+        `${dir}: a Redis on port ${port} already runs in this folder; stop the other \`unstuck up\` first`,
+      )
     }
     await new Promise((next) => setTimeout(next, 100))
   }
 }
 
 async function servesFolder(url: string, dir: string): Promise<boolean> {
-  const client = connectRedis(url, 'watch', { commandTimeout: 500, connectTimeout: 500, lazyConnect: true, retryStrategy: null })
+  const client = connectRedis(url, 'watch', {
+    commandTimeout: 500,
+    connectTimeout: 500,
+    lazyConnect: true,
+    retryStrategy: null,
+  })
   try {
     await client.connect()
     const reply = await client.config('GET', 'dir')
@@ -216,7 +227,8 @@ function launch({ command, args }: Program, port: number): Promise<{ server: Ser
     const read = (chunk: Buffer) => {
       output += chunk.toString()
       const pid = /^guarded (\d+)$/m.exec(output)?.[1]
-      if (pid !== undefined && /Ready to accept connections|server listening at/.test(output)) finish({ server, pid: Number(pid) })
+      if (pid !== undefined && /Ready to accept connections|server listening at/.test(output))
+        finish({ server, pid: Number(pid) })
     }
     const limit = setTimeout(() => {
       server.stdin.end()

@@ -135,7 +135,10 @@ async function waitUntilReady(client: Redis, where: string, timeoutMs: number): 
   clearTimeout(timer)
   client.off('ready', onReady).off('end', onEnd).off('error', onError)
   if (!ready) {
-    throw new UserError('REDIS_UNREACHABLE', `${where}: not reachable (${reason}); check that Redis runs there, or set REDIS_URL`)
+    throw new UserError(
+      'REDIS_UNREACHABLE',
+      `${where}: not reachable (${reason}); check that Redis runs there, or set REDIS_URL`,
+    )
   }
 }
 

@@ -3,8 +3,8 @@
  * A process without a sentinel looks dead to the watchdogs however well it works, so the thread is never given up.
  */
 import { Worker } from 'node:worker_threads'
-import { messageOf, UserError } from '../kernel/errors.js'
 import type { FromSentinel, SentinelData, TerminateOrder, ToSentinel } from '../heartbeat/sentinel-protocol.js'
+import { messageOf, UserError } from '../kernel/errors.js'
 
 export interface SentinelHostOptions {
   readonly data: SentinelData
@@ -96,30 +96,32 @@ export class SentinelHost {
     switch (message.type) {
       case 'ready':
         this.#ready = true
-        return this.#resolveStart()
+        this.#resolveStart()
+        break
       case 'taken':
-        return this.#taken(message.host, message.pid)
+        this.#taken(message.host, message.pid)
+        break
       case 'replaced':
-        return this.#options.onReplaced()
+        this.#options.onReplaced()
+        break
       case 'terminate':
-        return this.#options.onTerminate(message)
+        this.#options.onTerminate(message)
+        break
       case 'error':
-        return this.#options.onError(message.message)
+        this.#options.onError(message.message)
+        break
       case 'gone':
-        return this.#gone(message.said)
+        this.#gone(message.said)
+        break
     }
   }
 
   #taken(host: string, pid: string): void {
-    // A sentinel that was started again and finds another there: we were taken for dead, and replaced.
-    if (this.#ready) return this.#options.onReplaced()
     const name = this.#options.data.supervisor
-    this.#rejectStart(
-      new UserError(
-        'NAME_TAKEN',
-        `supervisor name "${name}" is held by a live process (host ${host}, pid ${pid}); choose another --name or stop that one`,
-      ),
-    )
+    const message = `supervisor name "${name}" is held by a live process (host ${host}, pid ${pid}); choose another --name or stop that one`
+    // A sentinel that was started again and finds another there: we were taken for dead, and replaced.
+    if (this.#ready) this.#options.onReplaced()
+    else this.#rejectStart(new UserError('NAME_TAKEN', message))
   }
 
   #failed(error: unknown): void {
@@ -131,7 +133,10 @@ export class SentinelHost {
     this.#worker = undefined
     this.#gone(false)
     if (this.#ending) return
-    if (!this.#ready) return this.#rejectStart(new Error(`the sentinel thread ended with code ${code} before it was ready`))
+    if (!this.#ready) {
+      this.#rejectStart(new Error(`the sentinel thread ended with code ${code} before it was ready`))
+      return
+    }
     this.#options.onError(`the sentinel thread ended with code ${code}; it is started again`)
     this.#restart = setTimeout(() => this.#launch(), RESTART_MS)
   }

@@ -3,12 +3,12 @@
  * main terminates it; by itself it never ends, whatever happens to it.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import { messageOf } from '../kernel/errors.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'
 import { redisBeatWriter } from '../heartbeat/redis-heartbeats.js'
 import { sampleBeat } from '../heartbeat/sampler.js'
 import { Sentinel } from '../heartbeat/sentinel.js'
 import type { FromSentinel, SentinelData, ToSentinel } from '../heartbeat/sentinel-protocol.js'
+import { messageOf } from '../kernel/errors.js'
 import { connectRedis } from '../platform/redis.js'
 import { systemClock } from '../platform/system-clock.js'
 
@@ -26,14 +26,24 @@ process.on('unhandledRejection', trouble)
 
 const { intervalMs, timeoutMs } = data.heartbeat
 const callTimeoutMs = Math.min(MAX_CALL_TIMEOUT_MS, Math.round(timeoutMs * CALL_TIMEOUT_SHARE))
-const redis = connectRedis(data.redisUrl, 'watch', { commandTimeout: callTimeoutMs, disconnectTimeout: DISCONNECT_TIMEOUT_MS })
+const redis = connectRedis(data.redisUrl, 'watch', {
+  commandTimeout: callTimeoutMs,
+  disconnectTimeout: DISCONNECT_TIMEOUT_MS,
+  onError: (error) => sentinel.tell(error),
+})
 const board = new BeatBoard(data.handle, systemClock.monotonicMs)
 const { supervisor, incarnation, host, pid, prefix } = data
 
 const sentinel = new Sentinel(
   {
     sample: (seq, now, pauses) =>
-      sampleBeat(board, data, { seq, uptimeMs: process.uptime() * 1000, wallNow: systemClock.now(), monotonicNow: now, pauses }),
+      sampleBeat(board, data, {
+        seq,
+        uptimeMs: process.uptime() * 1000,
+        wallNow: systemClock.now(),
+        monotonicNow: now,
+        pauses,
+      }),
     sink: redisBeatWriter(redis, {
       prefix,
       supervisor,

@@ -120,7 +120,10 @@ export class Supervisor extends Service {
   /** Takes the configured name, or the first free number after the host's name. */
   async #register(redisUrl: string): Promise<SentinelHost> {
     const configured = this.#options.config.supervisor.name
-    const base = hostname().replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48) || 'supervisor'
+    const base =
+      hostname()
+        .replace(/[^A-Za-z0-9._-]/g, '-')
+        .slice(0, 48) || 'supervisor'
     for (let number = 1; ; number += 1) {
       this.#name = configured ?? `${base}-${number}`
       try {
@@ -224,7 +227,13 @@ export class Supervisor extends Service {
     const [first] = orphans
     const jobs = orphans.length === 1 ? `job:${queue}/${first?.job.id ?? ''}` : `${orphans.length} jobs of ${queue}`
     this.#options.log.warn(
-      { event: 'orphan_reaped', queue, count: orphans.length, reason: first?.reason, jobIds: orphans.slice(0, 20).map(({ job }) => job.id) },
+      {
+        event: 'orphan_reaped',
+        queue,
+        count: orphans.length,
+        reason: first?.reason,
+        jobIds: orphans.slice(0, 20).map(({ job }) => job.id),
+      },
       `ORPHANS REAPED ${jobs}: ${first?.message ?? ''}`,
     )
   }
@@ -277,17 +286,26 @@ export class Supervisor extends Service {
 
 function requireRedisUrl(config: Config): string {
   if (config.redis.url !== undefined) return config.redis.url
-  throw new UserError('REDIS_MISSING', 'redis.url: no Redis is named; set REDIS_URL or --redis, or use `unstuck up`, which brings one')
+  throw new UserError(
+    'REDIS_MISSING',
+    'redis.url: no Redis is named; set REDIS_URL or --redis, or use `unstuck up`, which brings one',
+  )
 }
 
 function runnableQueues({ config, queues }: SupervisorOptions): RunnableQueue[] {
   const wanted = queues ?? Object.keys(config.queues)
-  if (wanted.length === 0) throw new UserError('CONFIG_INVALID', 'queues: none is configured; add queues.NAME.handler to the config file')
+  if (wanted.length === 0)
+    throw new UserError('CONFIG_INVALID', 'queues: none is configured; add queues.NAME.handler to the config file')
   return wanted.map((name) => {
     const queue = config.queues[name]
     const known = Object.keys(config.queues).join(', ') || 'none'
-    if (!queue) throw new UserError('QUEUE_UNKNOWN', `queue "${name}": not in the config (configured: ${known}); add queues.${name} or correct --queue`)
-    if (queue.handler === undefined) throw new UserError('CONFIG_INVALID', `queues.${name}.handler: missing; name the module that runs its jobs`)
+    if (!queue)
+      throw new UserError(
+        'QUEUE_UNKNOWN',
+        `queue "${name}": not in the config (configured: ${known}); add queues.${name} or correct --queue`,
+      )
+    if (queue.handler === undefined)
+      throw new UserError('CONFIG_INVALID', `queues.${name}.handler: missing; name the module that runs its jobs`)
     return [name, { ...queue, handler: queue.handler }] as const
   })
 }

@@ -4,7 +4,7 @@
  * Atomics.wait; then it does not turn, and nobody judges it.
  */
 import { parentPort, threadId, workerData } from 'node:worker_threads'
-import { loadHandler } from '../dispatch/load-handler.js'
+import { loadHandler } from '../dispatch/node-load-handler.js'
 import { createContext, type ThreadJob } from '../dispatch/thread-context.js'
 import type { ThreadLogLine, ThreadReply, ThreadSetup, ThreadTask } from '../dispatch/thread-protocol.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'

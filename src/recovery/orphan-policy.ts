@@ -70,7 +70,11 @@ export class OrphanFinder {
       const owner = parseOwner(job.owner)
       const beat = owner ? beatOf(owner.supervisor) : undefined
       if (owner && isLost(owner, beat)) {
-        orphans.push({ job, reason: 'supervisor_lost', message: `supervisor ${owner.supervisor} was lost while it ran this job` })
+        orphans.push({
+          job,
+          reason: 'supervisor_lost',
+          message: `supervisor ${owner.supervisor} was lost while it ran this job`,
+        })
         continue
       }
       const suspicion = this.#suspect(job, queue, beat)

@@ -39,7 +39,7 @@ export class Outage {
 
   /** @returns the incident at the tick that opens it */
   tick({ now, wall }: OutageClock): Incident | undefined {
-    this.#silentMs += Math.min(now - (this.#lastTick ?? now), AWAKE_GAP_MS)
+    this.#silentMs += Math.min(now - (this.#lastTick ?? now), AWAKE_GAP_MS, this.#options.thresholdMs / 2)
     this.#lastTick = now
     if (this.#open || this.#silentMs <= this.#options.thresholdMs) return undefined
     this.#open = this.#incident(Math.round(this.#silentMs), wall)

@@ -56,8 +56,8 @@ function ending(outcome: string, incident: Incident): string {
 
 /** A duration for people: `850 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`. */
 export function age(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)} ms`
-  const seconds = Math.floor(ms / 1000)
+  if (Math.round(ms) < 1000) return `${Math.round(ms)} ms`
+  const seconds = Math.max(1, Math.floor(ms / 1000))
   if (seconds < 60) return `${seconds} s`
   const minutes = Math.floor(seconds / 60)
   if (minutes < 60) return two(minutes, 'min', seconds % 60, 's')

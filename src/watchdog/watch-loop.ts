@@ -4,8 +4,8 @@
  *
  *   look ─▶ (blind? only its own incident) ─▶ beats that are due ─▶ queues ─▶ diagnose ─▶ decide ─▶ compare-and-set ─▶ say
  *
- * A cycle runs every `queueIntervalMs`, at once on a hint, and at the moment when the next supervisor falls due; never
- * two at a time. The look comes before everything else that is read, so evidence is always younger than the list of open
+ * A cycle runs every QUEUE_INTERVAL_MS, at once on a hint, and at the moment when the next supervisor falls due or the
+ * trouble of a queue gets old enough; never two at a time. The look comes before everything else that is read, so evidence is always younger than the list of open
  * incidents that it is judged against. No error ends the loop, and no call to the store is waited for without a limit
  * (the connection has one); whether Redis answers at all is watched by a timer of its own.
  */
@@ -19,7 +19,7 @@ import { type Diagnosis, diagnose } from './diagnosis.js'
 import { type Decision, Health } from './health.js'
 import type { Incident, IncidentDraft, Incidents, Transition } from './incident.js'
 import { Outage } from './outage.js'
-import { QueueTracker, type QueueThresholds } from './queue-tracker.js'
+import { type QueueCondition, QueueTracker, type QueueThresholds } from './queue-tracker.js'
 import { type LineLog, lineOf } from './report.js'
 import { Speaker } from './speaker.js'
 import type { Hints, StoreLook, WatchStore } from './watch-store.js'
@@ -29,7 +29,7 @@ const HINTS_TOGETHER_MS = 20
 /** How often it is asked whether Redis is silent, and how late its line may come for that, milliseconds. */
 const OUTAGE_TICK_MS = 100
 /** Queues are looked at this often at least, so that their incidents come soon after their thresholds, milliseconds. */
-const QUEUE_INTERVAL_MS = 200
+const QUEUE_INTERVAL_MS = 150
 /** Past the moment at which a deadline is met exactly, milliseconds: exactly at the threshold is fine. */
 const JUST_PAST_MS = 2
 
@@ -80,10 +80,14 @@ export class WatchLoop extends Service {
   /** When a supervisor was read last, and whether it was in trouble then. */
   readonly #reads = new Map<string, { at: number; troubled: boolean }>()
   readonly #complaints = new Set<string>()
+  readonly #setAside = new Set<string>()
   #unrecorded: Transition[] = []
   #lastOpen: readonly Incident[] = []
+  /** What was open when the store was last known to remember. */
+  #lost: readonly Incident[] = []
   #sight: Sight = { judges: 'stated', reason: 'starting', clearForMs: 0, blindForMs: 0 }
   #lastCycleAt: number | undefined
+  #ripensInMs = Number.POSITIVE_INFINITY
   #timer: NodeJS.Timeout | undefined
   #wakeAt = Number.POSITIVE_INFINITY
   #outageTimer: NodeJS.Timeout | undefined
@@ -136,20 +140,21 @@ export class WatchLoop extends Service {
 
   #wake(): void {
     this.#wakeAt = Number.POSITIVE_INFINITY
-    this.#inFlight = this.#guardedCycle().then((nextDueInMs) => {
+    this.#inFlight = this.#guardedCycle().then((nextInMs) => {
       this.#inFlight = undefined
       const regular = Math.min(this.#options.intervalMs, QUEUE_INTERVAL_MS)
-      this.#wakeIn(this.#hinted.size > 0 ? HINTS_TOGETHER_MS : Math.min(regular, nextDueInMs + JUST_PAST_MS))
+      this.#wakeIn(this.#hinted.size > 0 ? HINTS_TOGETHER_MS : Math.min(regular, nextInMs + JUST_PAST_MS))
     })
   }
 
+  /** @returns milliseconds until the next moment that is known to need a cycle */
   async #guardedCycle(): Promise<number> {
     const { clock, telemetry } = this.#options
     const before = clock.monotonicMs()
     try {
-      const nextDueInMs = await this.#cycle(before)
+      const nextInMs = await this.#cycle(before)
       this.#complaints.clear()
-      return nextDueInMs
+      return nextInMs
     } catch (error) {
       this.#complain(`watchdog cycle failed: ${messageOf(error)}`)
       return Number.POSITIVE_INFINITY
@@ -161,17 +166,16 @@ export class WatchLoop extends Service {
   async #cycle(before: number): Promise<number> {
     const look = await this.#look(before)
     if (!look) return Number.POSITIVE_INFINITY
-    const { clock, incidents } = this.#options
+    const { clock } = this.#options
     const lookedAt = clock.monotonicMs()
-    if (this.#sight.reason === 'memory_lost' && this.#lastOpen.length > 0) await incidents.restore(this.#lastOpen)
-    else this.#lastOpen = look.open
+    await this.#restoreLost(look)
     await this.#catchUp(look)
     const diagnosis = await this.#examine(look)
     const { redisNow, open, watchdogs } = look
     const decisions = this.#health.decide({ sight: this.#sight, diagnosis, open, watchdogs, redisNow, now: clock.monotonicMs() })
     await this.#act(decisions, look, lookedAt)
     this.#lastCycleAt = clock.now()
-    return look.nextDueInMs
+    return Math.min(look.nextDueInMs, this.#ripensInMs)
   }
 
   async #look(before: number): Promise<StoreLook | undefined> {
@@ -187,6 +191,16 @@ export class WatchLoop extends Service {
       this.#sight = this.#observer.failed(before, clock.monotonicMs())
       return undefined
     }
+  }
+
+  /** Incidents that the store lost with its memory are put back, so that each still ends, once. */
+  async #restoreLost(look: StoreLook): Promise<void> {
+    if (this.#sight.reason === 'memory_lost') {
+      if (this.#lost.length > 0) await this.#options.incidents.restore(this.#lost)
+    } else {
+      this.#lost = look.open
+    }
+    this.#lastOpen = look.open
   }
 
   /** What an outage, or a watchdog that died, left behind. */
@@ -213,10 +227,12 @@ export class WatchLoop extends Service {
       judging ? queueFacts.read([...new Set([...queues, ...look.queues])]) : [],
     ])
     const now = clock.monotonicMs()
+    const measured = facts.map((one) => ({ facts: one, conditions: this.#tracker.observe(one, now) }))
+    this.#ripensInMs = ripensInMs(measured.flatMap(({ conditions }) => conditions))
     const diagnosis = diagnose({
       sight,
       supervisors: beats.map((seen) => withDeadline(seen, look.due.get(seen.supervisor), timeoutMs)),
-      queues: facts.map((one) => ({ facts: one, conditions: this.#tracker.observe(one, now) })),
+      queues: measured,
       watchdogs: look.watchdogs,
       watchdogLostAfterMs: Math.max(timeoutMs, 3 * intervalMs),
       open: look.open,
@@ -246,7 +262,11 @@ export class WatchLoop extends Service {
   #remember(names: readonly string[], diagnosis: Diagnosis, now: number): void {
     const troubled = new Set(diagnosis.findings.map((finding) => finding.supervisor))
     for (const name of names) this.#reads.set(name, { at: now, troubled: troubled.has(name) || diagnosis.setAside.has(name) })
-    for (const [name, why] of diagnosis.setAside) this.#complain(`supervisor:${name}: its record cannot be read and is set aside (${why})`)
+    for (const [name, why] of diagnosis.setAside) {
+      if (!this.#setAside.has(name)) this.#warn(`supervisor:${name}: its record cannot be read and is set aside (${why})`)
+      this.#setAside.add(name)
+    }
+    for (const name of diagnosis.supervisors.keys()) this.#setAside.delete(name)
   }
 
   /** Ends come before beginnings: a subject has one open incident. */
@@ -316,6 +336,10 @@ export class WatchLoop extends Service {
   #complain(message: string): void {
     if (this.#complaints.has(message)) return
     this.#complaints.add(message)
+    this.#warn(message)
+  }
+
+  #warn(message: string): void {
     this.#options.log.warn({ event: 'watchdog_trouble', watchdogId: this.#options.watchdogId }, message)
   }
 
@@ -325,6 +349,12 @@ export class WatchLoop extends Service {
     if (own) await this.#won(() => incidents.close(own, 'stopped'))
     await store.goodbye()
   }
+}
+
+/** Until the first trouble of a queue that is not old enough yet will be. */
+function ripensInMs(conditions: readonly QueueCondition[]): number {
+  const waits = conditions.map(({ heldMs, thresholdMs }) => thresholdMs - heldMs).filter((ms) => ms >= 0)
+  return Math.min(Number.POSITIVE_INFINITY, ...waits)
 }
 
 /** A record that is gone while its deadline is still in the index: the index knows since when. */

@@ -63,7 +63,9 @@ export async function startTestRedis(options: TestRedisOptions = {}): Promise<Te
 
 function launchServer(dir: string, port: number, { aof = false, args = [] }: TestRedisOptions): Promise<ChildProcess> {
   const all = ['--port', String(port), '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', aof ? 'yes' : 'no']
-  const server = spawn('redis-server', [...all, '--daemonize', 'no', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const server = spawn(process.env['REDIS_SERVER_BIN'] || 'redis-server', [...all, '--daemonize', 'no', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   return new Promise((resolve, reject) => {
     let output = ''
     const read = (chunk: Buffer) => {

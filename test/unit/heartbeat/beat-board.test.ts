@@ -36,7 +36,13 @@ describe('board: the process and its loops', () => {
   it('a loop begins as starting, without cycles and without an end', () => {
     const { board, time } = testBoard()
     time.freeze(10)
-    expect(board.readLoop(FETCH)).toMatchObject({ state: 'starting', stateAgeMs: 10, cycles: 0, inFlight: 0, endedAgeMs: undefined })
+    expect(board.readLoop(FETCH)).toMatchObject({
+      state: 'starting',
+      stateAgeMs: 10,
+      cycles: 0,
+      inFlight: 0,
+      endedAgeMs: undefined,
+    })
   })
 
   it('saying the same state again does not make it younger', () => {
@@ -219,8 +225,12 @@ describe('board: jobs', () => {
     const ref = claim(board)
     const other = otherThread(board, time.monotonicMs)
     let seen: unknown[] | undefined
+    const look = () => {
+      seen = other.readJobs()
+      return 'x'.charCodeAt(0)
+    }
     // The name is read out while it is written: that is a look in the middle of the write.
-    const name = { toString: () => 'x', length: 1, charCodeAt: () => ((seen = other.readJobs()), 120) } as unknown as string
+    const name = { length: 1, charCodeAt: look } as unknown as string
     board.jobStep(ref, name, board.stamp())
     expect(seen).toEqual([])
     expect(other.readJobs()).toMatchObject([{ step: 'x' }])
@@ -235,7 +245,11 @@ describe('board: jobs', () => {
   })
 
   it('ids and steps of any length and any characters are cut at a whole character, each to its own room', () => {
-    const text = fc.oneof(fc.string({ maxLength: 400 }), fc.string({ unit: 'grapheme', maxLength: 400 }), fc.string({ unit: 'binary', maxLength: 300 }))
+    const text = fc.oneof(
+      fc.string({ maxLength: 300 }),
+      fc.string({ unit: 'grapheme', maxLength: 100 }),
+      fc.string({ unit: 'binary', maxLength: 200 }),
+    )
     fc.assert(
       fc.property(text, text, (id, step) => {
         const { board } = testBoard()
@@ -252,7 +266,8 @@ describe('board: jobs', () => {
 /** The longest run of whole characters that fits. */
 function cut(text: string, bytes: number): string {
   let kept = ''
-  for (const character of text.toWellFormed()) {
+  // Half a surrogate pair is no character: UTF-8 has the replacement character for it.
+  for (const character of Buffer.from(text).toString()) {
     if (Buffer.byteLength(kept + character) > bytes) break
     kept += character
   }

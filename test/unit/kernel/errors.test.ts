@@ -5,7 +5,12 @@ describe('errors', () => {
   it('a user error keeps its code, its one line and its cause', () => {
     const cause = new Error('ENOENT')
     const error = new UserError('CONFIG_NOT_FOUND', 'a.mjs: not found; check --config', { cause })
-    expect(error).toMatchObject({ name: 'UserError', code: 'CONFIG_NOT_FOUND', message: 'a.mjs: not found; check --config', cause })
+    expect(error).toMatchObject({
+      name: 'UserError',
+      code: 'CONFIG_NOT_FOUND',
+      message: 'a.mjs: not found; check --config',
+      cause,
+    })
   })
 
   it('a permanent error is known by a field that survives the loss of its class', () => {

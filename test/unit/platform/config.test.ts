@@ -1,4 +1,4 @@
-import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -85,7 +85,9 @@ describe('config defaults', () => {
 
   it('takes thresholds short enough for a demonstration', () => {
     const input: ConfigInput = {
-      queues: { q: { handler: 'x.mjs', silentAfterMs: 500, lockDurationMs: 1000, noWorkerAfterMs: 500, notMovingAfterMs: 2500 } },
+      queues: {
+        q: { handler: 'x.mjs', silentAfterMs: 500, lockDurationMs: 1000, noWorkerAfterMs: 500, notMovingAfterMs: 2500 },
+      },
       loops: { pollIntervalMs: 1000, pollStaleThresholdMs: 2000, startGraceMs: 500 },
       heartbeat: { intervalMs: 100, timeoutMs: 200, loopBlockedMs: 500, threadBlockedMs: 500 },
       watchdog: { intervalMs: 50, redisUnreachableAfterMs: 100 },
@@ -97,8 +99,16 @@ describe('config defaults', () => {
 describe('a config that is refused', () => {
   it.each<[string, unknown, string]>([
     ['an unknown top key', { queue: {} }, 'queue: unknown key; did you mean "queues"?'],
-    ['a misspelt key of a queue', { queues: { img: { handlr: 'x' } } }, 'queues.img.handlr: unknown key; did you mean "handler"?'],
-    ['a misspelt key below', { queues: { a: { attempts: { maximum: 1 } } } }, 'queues.a.attempts.maximum: unknown key; remove it'],
+    [
+      'a misspelt key of a queue',
+      { queues: { img: { handlr: 'x' } } },
+      'queues.img.handlr: unknown key; did you mean "handler"?',
+    ],
+    [
+      'a misspelt key below',
+      { queues: { a: { attempts: { maximum: 1 } } } },
+      'queues.a.attempts.maximum: unknown key; remove it',
+    ],
     ['another case', { log: { Level: 'info' } }, 'log.Level: unknown key; did you mean "level"?'],
     ['a text for a number', { http: { port: 'abc' } }, 'http.port: must be a number, not "abc"'],
     ['a fraction', { http: { port: 1.5 } }, 'http.port: must be a whole number, not 1.5'],
@@ -112,8 +122,16 @@ describe('a config that is refused', () => {
     ['a watchdog that looks too rarely', { watchdog: { intervalMs: 1001 } }, 'watchdog.intervalMs: must be at most 1000'],
     ['a timer that Node cannot set', { supervisor: { drainMs: 2 ** 31 } }, 'supervisor.drainMs: must be at most 2147483647'],
     ['a name with blanks', { supervisor: { name: 'my box' } }, 'supervisor.name: must be 1 to 64 letters'],
-    ['no waits', { queues: { a: { handler: 'x', attempts: { backoffMs: [] } } } }, 'queues.a.attempts.backoffMs: must not be empty'],
-    ['a wrong wait', { queues: { a: { handler: 'x', attempts: { backoffMs: ['1s'] } } } }, 'queues.a.attempts.backoffMs.0: must be a number'],
+    [
+      'no waits',
+      { queues: { a: { handler: 'x', attempts: { backoffMs: [] } } } },
+      'queues.a.attempts.backoffMs: must not be empty',
+    ],
+    [
+      'a wrong wait',
+      { queues: { a: { handler: 'x', attempts: { backoffMs: ['1s'] } } } },
+      'queues.a.attempts.backoffMs.0: must be a number',
+    ],
     ['a queue without a handler', { queues: { a: {} } }, 'queues.a.handler: missing; name the module'],
     ['a queue that is a text', { queues: { a: 'x.mjs' } }, 'queues.a: must be an object of keys and values, not "x.mjs"'],
     [
@@ -133,7 +151,11 @@ describe('a config that is refused', () => {
       'loops.pollStaleThresholdMs: 9999 is below 2 × loops.pollIntervalMs (10000); raise it to 10000 or more',
     ],
     ['a timeout below two beats', { heartbeat: { intervalMs: 1000, timeoutMs: 1999 } }, 'heartbeat.timeoutMs: 1999 is below'],
-    ['unreachable below two looks', { watchdog: { redisUnreachableAfterMs: 1999 } }, 'watchdog.redisUnreachableAfterMs: 1999 is below'],
+    [
+      'unreachable below two looks',
+      { watchdog: { redisUnreachableAfterMs: 1999 } },
+      'watchdog.redisUnreachableAfterMs: 1999 is below',
+    ],
     ['gone before dead', { watchdog: { goneAfterMs: 4999 } }, 'watchdog.goneAfterMs: 4999 is below heartbeat.timeoutMs'],
     [
       'not moving within the stale threshold',
@@ -162,7 +184,11 @@ describe('a config that is refused', () => {
   })
 
   it('shows no secret, however wrong it is', () => {
-    const message = refusalOf({ redis: { url: 'http://:hunter2@x' }, http: { token: 'hunter2 two' }, watchdog: { deadmanUrl: 'hunter2' } })
+    const message = refusalOf({
+      redis: { url: 'http://:hunter2@x' },
+      http: { token: 'hunter2 two' },
+      watchdog: { deadmanUrl: 'hunter2' },
+    })
     expect(message).not.toContain('hunter2')
     expect(message).toContain('redis.url: must be an address like redis://host:6379')
   })
@@ -193,7 +219,8 @@ describe('a config that is refused', () => {
 describe('queue names', () => {
   it('are letters, digits, dots, underscores and hyphens', () => {
     for (const name of ['images', 'a', 'a.b-c_d9', 'x'.repeat(100)]) expect(queueNameProblem(name)).toBeUndefined()
-    for (const name of ['', 'a:b', '{a}', 'a b', 'ä', 'a\n', 'x'.repeat(101)]) expect(queueNameProblem(name)).toContain('rename the queue')
+    for (const name of ['', 'a:b', '{a}', 'a b', 'ä', 'a\n', 'x'.repeat(101)])
+      expect(queueNameProblem(name)).toContain('rename the queue')
   })
 })
 
@@ -203,7 +230,11 @@ describe('handlers', () => {
     mkdirSync(join(dir, 'etc'))
     write('etc/unstuck.json', '{"queues":{"a":{"handler":"../images.mjs"}}}')
     expect((await load({ file: 'etc/unstuck.json' })).queues['a']?.handler).toBe(join(dir, 'images.mjs'))
-    for (const handler of [join(dir, 'images.mjs'), pathToFileURL(join(dir, 'images.mjs')), pathToFileURL(join(dir, 'images.mjs')).href]) {
+    for (const handler of [
+      join(dir, 'images.mjs'),
+      pathToFileURL(join(dir, 'images.mjs')),
+      pathToFileURL(join(dir, 'images.mjs')).href,
+    ]) {
       const config = parseConfig({ queues: { a: { handler } } }, { baseDir: '/' })
       expect(config.queues['a']?.handler).toBe(join(dir, 'images.mjs'))
     }
@@ -213,7 +244,9 @@ describe('handlers', () => {
     const { dir, load } = setup()
     const missing = await refusal(load({ flags: { queues: { a: { handler: 'nothing.mjs' } } } }))
     expect(missing.code).toBe('HANDLER_NOT_FOUND')
-    expect(missing.message).toBe(`queues.a.handler: there is no file ${join(dir, 'nothing.mjs')}; create it or correct the path`)
+    expect(missing.message).toBe(
+      `queues.a.handler: there is no file ${join(dir, 'nothing.mjs')}; create it or correct the path`,
+    )
     const near = await refusal(load({ flags: { queues: { a: { handler: './images' } } } }))
     expect(near.message).toContain(`did you mean "${join(dir, 'images.mjs')}"?`)
     const folder = await refusal(load({ flags: { queues: { a: { handler: '.' } } } }))
@@ -241,10 +274,16 @@ describe('config sources', () => {
     const samples = { number: '1000', boolean: 'false', text: 'debug', list: '' }
     for (const { key, env, kind } of configKeys()) {
       for (const name of env) {
-        const value = { 'redis.url': 'redis://h:1', 'watchdog.deadmanUrl': 'https://h/x', 'log.format': 'json' }[key] ?? samples[kind]
+        const value =
+          { 'redis.url': 'redis://h:1', 'watchdog.deadmanUrl': 'https://h/x', 'log.format': 'json' }[key] ?? samples[kind]
         const flags = { queues: { q: { handler: 'images.mjs' } }, ...(key === 'http.host' ? { http: { token: 't' } } : {}) }
-        const config = await load({ env: { [name]: key === 'heartbeat.intervalMs' ? '500' : value }, flags }).catch((error: Error) => error)
-        const reached = key.replace('NAME', 'q').split('.').reduce<unknown>((at, part) => Reflect.get(Object(at), part), config)
+        const config = await load({ env: { [name]: key === 'heartbeat.intervalMs' ? '500' : value }, flags }).catch(
+          (error: Error) => error,
+        )
+        const reached = key
+          .replace('NAME', 'q')
+          .split('.')
+          .reduce<unknown>((at, part) => Reflect.get(Object(at), part), config)
         if (config instanceof Error) expect(config.message).toContain(key)
         else expect(String(reached)).toBe(key === 'heartbeat.intervalMs' ? '500' : value)
       }
@@ -253,7 +292,10 @@ describe('config sources', () => {
 
   it('variables of queues apply to every queue, over what the file says', async () => {
     const { write, load } = setup()
-    write('unstuck.config.mjs', `export default { queues: { a: { handler: 'images.mjs', threads: 9 }, 'b.c': { handler: 'images.mjs' } } }`)
+    write(
+      'unstuck.config.mjs',
+      `export default { queues: { a: { handler: 'images.mjs', threads: 9 }, 'b.c': { handler: 'images.mjs' } } }`,
+    )
     const { queues } = await load({ env: { UNSTUCK_THREADS: '3', UNSTUCK_JOBS_PER_THREAD: '50' } })
     expect(queues['a']).toMatchObject({ threads: 3, jobsPerThread: 50 })
     expect(queues['b.c']).toMatchObject({ threads: 3, jobsPerThread: 50 })

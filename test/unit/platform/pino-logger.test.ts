@@ -34,7 +34,10 @@ describe('the logger', () => {
 
   it('says who speaks, what, and the fields that the message does not say, on one pretty line', () => {
     const { logger, lines } = setup({ format: 'pretty', role: 'supervisor', name: 'box-1' })
-    logger.warn({ event: 'stuck', queue: 'images', jobId: '7', step: 'clone the repo', incarnation: 'x1' }, 'STUCK job:images/7')
+    logger.warn(
+      { event: 'stuck', queue: 'images', jobId: '7', step: 'clone the repo', incarnation: 'x1' },
+      'STUCK job:images/7',
+    )
     expect(lines[0]).toMatch(/WARN: \[supervisor box-1\] STUCK job:images\/7 · queue=images jobId=7 step="clone the repo"\n$/)
     expect(lines[0]).not.toContain('x1')
   })

@@ -1,0 +1,81 @@
+/** What the other scripts share: being in the right folder, having what they need, and running programs. */
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, statSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = fileURLToPath(new URL('..', import.meta.url))
+process.chdir(root)
+
+/** One line on stderr, and exit code 2: something that a person must put right. */
+export function refuse(message) {
+  process.stderr.write(`${message}\n`)
+  process.exit(2)
+}
+
+const [major = 0] = process.versions.node.split('.').map(Number)
+if (major < 20) refuse(`node: ${process.version} is too old; install Node 20 or newer`)
+
+export function isOnPath(program) {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, program)))
+}
+
+/** Installs the packages when they are missing or older than the lock file. */
+export function ensurePackages() {
+  const installed = join(root, 'node_modules', '.package-lock.json')
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs) return
+  process.stderr.write('installing packages (npm ci)\n')
+  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio: ['ignore', 2, 2] })
+  if (status !== 0) refuse('npm ci: failed, see above; put it right and run this again')
+}
+
+/**
+ * Installs redis-server through apt where that is possible without asking anybody.
+ * @returns whether there is one now; when not, a line on stderr has said what to install
+ */
+export function ensureRedisServer() {
+  const given = process.env.REDIS_SERVER_BIN
+  if ((given && existsSync(given)) || isOnPath('redis-server') || isOnPath('valkey-server')) return true
+  if (process.getuid?.() === 0 && isOnPath('apt-get')) {
+    process.stderr.write('installing redis-server (apt-get)\n')
+    const apt = (...args) =>
+      spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 2], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
+    apt('update')
+    apt('install', '-y', '--no-install-recommends', 'redis-server')
+    if (isOnPath('redis-server')) return true
+  }
+  process.stderr.write('redis-server: not found; install it with `apt-get install redis-server` or `brew install redis`\n')
+  return false
+}
+
+/**
+ * Runs a program in the foreground and passes signals on. On a terminal Ctrl-C reaches it by itself; a second one would
+ * count as "force".
+ * @returns its exit code, or 128 + the number of the signal that ended it
+ */
+export function run(command, args, options = {}) {
+  const child = spawn(command, args, { stdio: 'inherit', ...options })
+  const passOn = (signal) => {
+    if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal)
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
+  for (const signal of signals) process.on(signal, passOn)
+  return new Promise((resolve) => {
+    const settle = (code) => {
+      for (const signal of signals) process.off(signal, passOn)
+      resolve(code)
+    }
+    child.once('error', (error) => {
+      process.stderr.write(`${command}: ${error.message}\n`)
+      settle(2)
+    })
+    child.once('exit', (code, signal) =>
+      settle(code ?? 128 + ({ SIGHUP: 1, SIGINT: 2, SIGKILL: 9, SIGTERM: 15 }[signal ?? ''] ?? 0)),
+    )
+  })
+}
+
+/** Runs a program of an installed package. */
+export function runTool(script, args, options) {
+  return run(process.execPath, [join(root, 'node_modules', script), ...args], options)
+}

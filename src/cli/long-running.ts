@@ -1,0 +1,62 @@
+/**
+ * How a process that stays ends. The first signal stops it and it exits with 0, the second forces it; a process that
+ * `up` started also ends when `up` is gone, whatever ended that. What nobody caught is fatal: said in one line, exit 1.
+ */
+import { messageOf } from '../kernel/errors.js'
+import type { Logger } from '../platform/pino-logger.js'
+
+export interface LongRunning {
+  /** Ends everything; may take as long as a drain. */
+  stop(): Promise<void>
+  /** A second signal came: end it now. */
+  force?(): void
+}
+
+/** What a process tells the `up` that started it. */
+export type MemberMessage = { readonly unstuck: 'ready'; readonly name: string; readonly address: string } | { readonly unstuck: 'refused'; readonly code: string }
+
+/** After a stop only a thread that hangs in native code keeps the process; not even exit() gets past such a one. */
+const LAST_RESORT_MS = 3000
+const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
+
+export interface StayOptions {
+  readonly log: Pick<Logger, 'fatal' | 'info'>
+  /** Started by `up`: its end is ours. */
+  readonly withParent: boolean
+}
+
+/** Must come before the first start, so that a signal during it ends it clean. @returns a promise of the end */
+export function stayUntilStopped(running: LongRunning, { log, withParent }: StayOptions): Promise<void> {
+  // Node would open an inspector port to anyone on the machine.
+  process.on('SIGUSR1', () => undefined)
+  const fatal = (error: unknown) => {
+    log.fatal({ event: 'fatal' }, `unexpected: ${messageOf(error)}${firstFrame(error)}`)
+    process.exit(1)
+  }
+  process.on('uncaughtException', fatal).on('unhandledRejection', fatal)
+  return new Promise((resolve) => {
+    let asked = 0
+    const stop = () => {
+      asked += 1
+      if (asked === 2) running.force?.()
+      if (asked === 1) running.stop().then(resolve, fatal)
+    }
+    for (const signal of SIGNALS) process.on(signal, stop)
+    if (withParent) process.once('disconnect', stop)
+  })
+}
+
+/** Ends this process, now that all is stopped. */
+export function leave(): void {
+  if (process.connected) process.disconnect()
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), LAST_RESORT_MS).unref()
+}
+
+export function tellParent(message: MemberMessage): void {
+  process.send?.(message)
+}
+
+function firstFrame(error: unknown): string {
+  const frame = error instanceof Error ? error.stack?.split('\n').find((line) => /^\s+at /.test(line)) : undefined
+  return frame === undefined ? '' : ` (${frame.trim()})`
+}

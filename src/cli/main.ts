@@ -1,0 +1,71 @@
+#!/usr/bin/env node
+/**
+ * The command line. Each command lives in a file of its group; here is what they share: how a mistake is said (one line
+ * on standard error, exit code 2, never a stack trace) and how the process ends.
+ */
+import { Command, CommanderError } from 'commander'
+import { messageOf, UserError } from '../kernel/errors.js'
+import { VERSION } from '../platform/version.js'
+import { addConfigCommands } from './config.js'
+import { EXIT } from './context.js'
+import { addEnqueueCommand } from './enqueue.js'
+import { tellParent } from './long-running.js'
+import { addStatusCommands } from './status.js'
+import { addSupervisorCommand } from './supervisor.js'
+import { printable } from './terminal.js'
+import { addUpCommand } from './up.js'
+import { addWatchdogCommand } from './watchdog.js'
+
+function buildProgram(): Command {
+  const program = new Command('unstuck')
+    .description('Runs BullMQ jobs in watched threads, and says within seconds what is stuck and why.')
+    .version(VERSION)
+    .option('--config <file>', 'config file (default: unstuck.config.mjs, .js or .json in this folder)')
+    .option('--redis <url>', 'address of Redis (default: REDIS_URL, or redis.url of the config)')
+    .option('--json', 'print JSON')
+    .option('--no-color', 'print without colours')
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ outputError: () => undefined })
+    .exitOverride()
+  addUpCommand(program)
+  addSupervisorCommand(program)
+  addWatchdogCommand(program)
+  addEnqueueCommand(program)
+  addStatusCommands(program)
+  addConfigCommands(program)
+  return program
+}
+
+/** What went wrong in one line, or undefined when nothing did (`--help`). */
+function complaintOf(error: unknown): string | undefined {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return undefined
+    if (error.code === 'commander.help') return 'no command given; see `unstuck --help`'
+    return `${error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')}; see \`unstuck --help\``
+  }
+  if (error instanceof UserError) return error.message
+  return `unexpected: ${messageOf(error)}; set UNSTUCK_DEBUG=1 to see where`
+}
+
+function fail(error: unknown): void {
+  const complaint = complaintOf(error)
+  if (complaint === undefined) return
+  if (error instanceof UserError) tellParent({ unstuck: 'refused', code: error.code })
+  process.stderr.write(`unstuck: ${printable(complaint)}\n`)
+  if (process.env['UNSTUCK_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`)
+  process.exit(EXIT.unable)
+}
+
+// `unstuck … | head` is no mistake.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
+}
+
+try {
+  await buildProgram().parseAsync()
+} catch (error) {
+  fail(error)
+}

@@ -1,0 +1,53 @@
+/** `unstuck supervisor`: one supervisor process. */
+import { type Command, Option } from 'commander'
+import { createLogger } from '../platform/pino-logger.js'
+import { Supervisor } from '../processes/supervisor.js'
+import { contextOf, parsePort } from './context.js'
+import { leave, stayUntilStopped, tellParent } from './long-running.js'
+
+interface SupervisorFlags {
+  readonly queue?: readonly string[]
+  readonly name?: string
+  readonly group?: string
+  readonly port?: number
+  readonly withParent?: boolean
+}
+
+export function addSupervisorCommand(program: Command): void {
+  program
+    .command('supervisor')
+    .description('take jobs and run them in watched threads')
+    .option('--queue <queues...>', 'serve only these queues (default: all of the config)')
+    .option('--name <name>', 'name of this supervisor (default: host name and a number)')
+    .option('--group <group>', 'label of this supervisor')
+    .option('--port <port>', 'port of /livez, /readyz and /metrics, 0 = any free', parsePort)
+    .addOption(withParentOption())
+    .action(async (flags: SupervisorFlags, command: Command) => {
+      const context = contextOf(command)
+      const { name, group, port } = flags
+      const config = await context.config({ flags: { supervisor: { name, group, port } } })
+      const log = createLogger({ ...config.log, role: 'supervisor', ...(config.supervisor.name ? { name: config.supervisor.name } : {}) })
+      const supervisor = new Supervisor({
+        config,
+        ...(flags.queue ? { queues: flags.queue } : {}),
+        log,
+        onReplaced: () => {
+          log.error({ event: 'replaced' }, `name ${supervisor.name} was taken over by a newer process; this one ends at once`)
+          process.exit(1)
+        },
+      })
+      const stopped = stayUntilStopped(
+        { stop: () => supervisor.stop(), force: () => supervisor.force() },
+        { log, withParent: flags.withParent === true },
+      )
+      await supervisor.start()
+      tellParent({ unstuck: 'ready', name: supervisor.name, address: `http://${config.http.host}:${supervisor.port}` })
+      await stopped
+      leave()
+    })
+}
+
+/** Set by `up`: end when the process that started this one is gone. */
+export function withParentOption(): Option {
+  return new Option('--with-parent', 'end together with the process that started this one').hideHelp()
+}

@@ -1,0 +1,50 @@
+/** `unstuck watchdog`: one watchdog process with its HTTP server. */
+import type { Command } from 'commander'
+import type { Config } from '../platform/config.js'
+import { createLogger } from '../platform/pino-logger.js'
+import { checkRedis, connectRedis } from '../platform/redis.js'
+import { type RunningWatchdog, startWatchdog } from '../processes/watchdog.js'
+import { contextOf, parsePort } from './context.js'
+import { leave, stayUntilStopped, tellParent } from './long-running.js'
+import { withParentOption } from './supervisor.js'
+
+interface WatchdogFlags {
+  readonly port?: number
+  readonly host?: string
+  readonly withParent?: boolean
+}
+
+export function addWatchdogCommand(program: Command): void {
+  program
+    .command('watchdog')
+    .description('judge supervisors and queues, and say what is stuck')
+    .option('--port <port>', 'port of the dashboard, the API and /metrics, 0 = any free', parsePort)
+    .option('--host <host>', 'address to listen on; any other than loopback needs http.token')
+    .addOption(withParentOption())
+    .action(async ({ port, host, withParent }: WatchdogFlags, command: Command) => {
+      const config = await contextOf(command).config({ flags: { http: { port, host } }, handlersMustExist: false })
+      const log = createLogger({ ...config.log, role: 'watchdog' })
+      let starting: Promise<RunningWatchdog> | undefined
+      const stop = async () => (await starting)?.stop()
+      const stopped = stayUntilStopped({ stop }, { log, withParent: withParent === true })
+      await refuseUnsuitableRedis(config)
+      starting = startWatchdog(config, { log })
+      const watchdog = await starting
+      log.info({ event: 'started', watchdogId: watchdog.id }, `watchdog listens on ${watchdog.address}`)
+      tellParent({ unstuck: 'ready', name: watchdog.id, address: watchdog.address })
+      await stopped
+      log.info({ event: 'stopped', watchdogId: watchdog.id }, 'watchdog stopped')
+      leave()
+    })
+}
+
+/** At the start a wrong address is a mistake to name; later an outage is something to report. */
+export async function refuseUnsuitableRedis({ redis }: Config): Promise<void> {
+  if (redis.url === undefined) return
+  const connection = connectRedis(redis.url, 'watch')
+  try {
+    await checkRedis(connection)
+  } finally {
+    connection.disconnect()
+  }
+}

@@ -1,0 +1,217 @@
+/**
+ * The library face: what an application, and our own command line, asks of a fleet. It adds jobs and reads; it runs
+ * none, and judges nothing. Every call ends in bounded time: a producer must not hang because Redis does.
+ */
+import type { Redis } from 'ioredis'
+import { QueueWriter } from './dispatch/bullmq-queue.js'
+import { type Explanation, explain } from './dispatch/explain.js'
+import type { JobInput } from './dispatch/job-input.js'
+import { readJobPlace } from './dispatch/redis-job-place.js'
+import { type FleetView, readModel } from './http/read-model.js'
+import { redisFleetSource } from './http/redis-fleet-source.js'
+import { UserError } from './kernel/errors.js'
+import type { AttemptsConfig, Config } from './platform/config.js'
+import { loadConfig } from './platform/config-load.js'
+import { parseConfig, queueNameProblem } from './platform/config-parse.js'
+import type { ConfigInput } from './platform/config-schema.js'
+import { checkRedis, connectRedis, redactUrl } from './platform/redis.js'
+import { fleetKeys } from './platform/redis-keys.js'
+import { LUA_NOW, redisScript } from './platform/redis-script.js'
+import { systemClock } from './platform/system-clock.js'
+import type { Transition } from './watchdog/incident.js'
+import { redisIncidents } from './watchdog/redis-incidents.js'
+
+const PRESENCE = redisScript(`${LUA_NOW}return {now, unpack(redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'))}`)
+
+/** How long one exchange with Redis may take before it is given up, milliseconds. */
+const CALL_LIMIT_MS = 10_000
+/** How long Redis may take to answer at first, milliseconds. */
+const CONNECT_LIMIT_MS = 5000
+
+export interface WatchdogPresence {
+  readonly id: string
+  /** Since its last cycle, by the store's clock, milliseconds. */
+  readonly silentMs: number
+}
+
+export interface FleetStatus extends FleetView {
+  readonly watchdogs: readonly WatchdogPresence[]
+  /** Everything that is wrong, one sentence each; empty when nothing is. */
+  readonly problems: readonly string[]
+}
+
+/** What `add` takes beside the data. */
+export type AddOptions = Omit<JobInput, 'data'>
+
+export interface AddBulkOptions {
+  /** Names a job in an error. Default: `job 3`. */
+  readonly where?: (index: number) => string
+  /** Told how many are in Redis. */
+  readonly onProgress?: (added: number) => void
+}
+
+export class Dispatcher {
+  readonly #config: Config
+  readonly #redis: Redis
+  readonly #writer: QueueWriter
+  #checked: Promise<void> | undefined
+
+  /**
+   * Opens a connection and waits for nothing; most programs use `connect`.
+   * @param config what `loadConfig` gave
+   * @throws UserError REDIS_MISSING when no address is configured
+   */
+  constructor(config: Config) {
+    const { url, bullPrefix } = config.redis
+    if (url === undefined) throw new UserError('REDIS_MISSING', 'redis.url: no Redis is named; set REDIS_URL, redis.url in the config, or --redis')
+    this.#config = config
+    // BullMQ refuses a connection that gives up by itself, so the limit is ours.
+    this.#redis = connectRedis(url, 'blocking')
+    this.#writer = new QueueWriter({
+      connection: this.#redis,
+      bullPrefix,
+      attemptsOf: (queue) => config.queues[queue]?.attempts ?? defaultAttempts(),
+      // The calls themselves fail.
+      onError: () => undefined,
+    })
+  }
+
+  /**
+   * Connects with what is passed, the environment and the config file of the working folder, in this order of strength.
+   * @throws UserError when the config is not valid, or Redis is away or unsuitable (after 5 s at most)
+   */
+  static async connect(input: ConfigInput = {}): Promise<Dispatcher> {
+    const config = await loadConfig({ cwd: process.cwd(), env: process.env, flags: input, handlersMustExist: false })
+    const dispatcher = new Dispatcher(config)
+    try {
+      await dispatcher.#ready()
+    } catch (error) {
+      await dispatcher.close()
+      throw error
+    }
+    return dispatcher
+  }
+
+  /** @returns the job's id */
+  async add(queue: string, data: unknown, options: AddOptions = {}): Promise<string> {
+    const [id = ''] = await this.addBulk(queue, [{ ...options, data }])
+    return id
+  }
+
+  /**
+   * Adds many jobs; none when one of them is refused.
+   * @returns their ids, in order
+   * @throws UserError INPUT_INVALID naming the job or the queue, REDIS_UNREACHABLE
+   */
+  async addBulk(queue: string, jobs: readonly JobInput[], { where, onProgress }: AddBulkOptions = {}): Promise<string[]> {
+    checkQueueName(queue)
+    await this.#ready()
+    // First, so that no job waits in a queue that no watchdog knows of.
+    await this.#within(this.#redis.sadd(fleetKeys(this.#config.redis.prefix).queues, queue))
+    let progressed: () => void = () => undefined
+    const adding = this.#writer.addBulk(queue, jobs, where, (added) => {
+      onProgress?.(added)
+      progressed()
+    })
+    return this.#within(adding, (restart) => {
+      progressed = restart
+    })
+  }
+
+  async status(): Promise<FleetStatus> {
+    await this.#ready()
+    const [fleet, watchdogs] = await this.#within(Promise.all([this.#readFleet(), this.#readWatchdogs()]))
+    return { ...fleet, watchdogs, problems: problemsOf(fleet, watchdogs) }
+  }
+
+  /** Why a job is not running, or what it does now. */
+  async explain(queue: string, id: string): Promise<Explanation> {
+    checkQueueName(queue)
+    await this.#ready()
+    const { redis } = this.#config
+    const [place, fleet] = await this.#within(Promise.all([readJobPlace(this.#redis, redis.bullPrefix, queue, id), this.#readFleet()]))
+    const carriers = fleet.supervisors
+      .filter(({ state }) => state !== 'dead' && state !== 'stopped')
+      .flatMap(({ name, jobs }) => jobs.filter((job) => job.queue === queue && job.id === id).map((job) => ({ ...job, supervisor: name })))
+    const eligible = fleet.queues.find((facts) => facts.queue === queue)?.eligible ?? 0
+    return explain({ queue, id, place, carrier: carriers.map(carrierOf)[0], eligible })
+  }
+
+  /** The newest transitions (STUCK, RESUMED, flapping), newest first. */
+  async transitions(limit: number): Promise<readonly Transition[]> {
+    await this.#ready()
+    return this.#within(redisIncidents(this.#redis, fleetKeys(this.#config.redis.prefix)).recent(limit))
+  }
+
+  async close(): Promise<void> {
+    // BullMQ leaves a connection that it was given alone; one that is away must not hold up the end.
+    this.#redis.disconnect()
+    await this.#writer.close().catch(() => undefined)
+  }
+
+  #ready(): Promise<void> {
+    this.#checked ??= checkRedis(this.#redis, CONNECT_LIMIT_MS).catch((error: unknown) => {
+      this.#checked = undefined
+      throw error
+    })
+    return this.#checked
+  }
+
+  #readFleet(): Promise<FleetView> {
+    return readModel(redisFleetSource(this.#redis, this.#config.redis), systemClock, Object.keys(this.#config.queues)).readFleet()
+  }
+
+  async #readWatchdogs(): Promise<WatchdogPresence[]> {
+    const { watchdogs } = fleetKeys(this.#config.redis.prefix)
+    const [now = 0, ...seen] = ((await PRESENCE.run(this.#redis, [watchdogs], [])) as (string | number)[]).map(String)
+    const found: WatchdogPresence[] = []
+    for (let i = 0; i + 1 < seen.length; i += 2) found.push({ id: seen[i] ?? '', silentMs: Math.max(0, Number(now) - Number(seen[i + 1])) })
+    return found
+  }
+
+  /** Gives up a call that makes no progress for too long. Whether Redis has done it is then not known. */
+  async #within<T>(call: Promise<T>, onRestart: (restart: () => void) => void = () => undefined): Promise<T> {
+    let timer: NodeJS.Timeout | undefined
+    const limit = new Promise<never>((_, reject) => {
+      const where = redactUrl(this.#config.redis.url ?? '')
+      const message = `${where}: no answer in ${CALL_LIMIT_MS} ms, and what was asked may still be done; check Redis and look before trying again`
+      timer = setTimeout(() => reject(new UserError('REDIS_UNREACHABLE', message)), CALL_LIMIT_MS)
+    })
+    onRestart(() => timer?.refresh())
+    try {
+      return await Promise.race([call, limit])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+function checkQueueName(queue: string): void {
+  const problem = queueNameProblem(queue)
+  if (problem !== undefined) throw new UserError('INPUT_INVALID', problem)
+}
+
+/** The policy of a queue that is in no config, as on a producer that has none. */
+function defaultAttempts(): AttemptsConfig {
+  const { queues } = parseConfig({ queues: { any: { handler: 'any' } } }, { baseDir: '/', handlersMustExist: false })
+  const policy = queues['any']?.attempts
+  if (!policy) throw new Error('no default attempts policy')
+  return policy
+}
+
+function carrierOf({ supervisor, runningMs, silentMs, step, stepMs }: FleetView['supervisors'][number]['jobs'][number] & { supervisor: string }) {
+  return { supervisor, runningMs, silentMs, ...(step === undefined ? {} : { step }), ...(stepMs === undefined ? {} : { stepMs }) }
+}
+
+/** A watchdog looks at least once a second; one that did not for so long is not there, milliseconds. */
+const WATCHDOG_SILENT_MS = 10_000
+
+function problemsOf({ supervisors, incidents }: FleetView, watchdogs: readonly WatchdogPresence[]): string[] {
+  const reported = new Set(incidents.map(({ subject }) => subject))
+  const problems = incidents.map(({ subject, cause }) => `${subject}: ${cause}`)
+  for (const { name, state } of supervisors) {
+    if ((state === 'dead' || state === 'unreadable') && !reported.has(`supervisor:${name}`)) problems.push(`supervisor:${name}: ${state}`)
+  }
+  if (!watchdogs.some(({ silentMs }) => silentMs < WATCHDOG_SILENT_MS)) problems.push('watchdog: none is running, so nobody judges the fleet')
+  return problems
+}

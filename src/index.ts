@@ -1,0 +1,11 @@
+/** What a user of the library imports. */
+export type { Explanation, ExplainReason } from './dispatch/explain.js'
+export type { JobInput } from './dispatch/job-input.js'
+export { type AddBulkOptions, type AddOptions, Dispatcher, type FleetStatus, type WatchdogPresence } from './dispatcher.js'
+export type { LoopView, RunningJobView, SupervisorView } from './http/read-model.js'
+export { PermanentError, UserError, type UserErrorCode } from './kernel/errors.js'
+export type { Handler, JobContext, JobLog, JobView } from './kernel/job.js'
+export type { Config } from './platform/config.js'
+export { type ConfigSources, loadConfig } from './platform/config-load.js'
+export { type ConfigInput, defineConfig, type QueueInput } from './platform/config-schema.js'
+export type { Incident, Transition } from './watchdog/incident.js'

@@ -1,0 +1,122 @@
+/** The watchdog process: connections, loop, metrics and HTTP put together. Nothing is decided here. */
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
+import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
+import { readModel } from '../http/read-model.js'
+import { redisFleetSource } from '../http/redis-fleet-source.js'
+import { type HttpServer, startHttpServer } from '../http/server.js'
+import { messageOf, UserError } from '../kernel/errors.js'
+import type { Config, QueueConfig } from '../platform/config.js'
+import { createLogger } from '../platform/pino-logger.js'
+import { processRegistry } from '../platform/prom-metrics.js'
+import { connectRedis } from '../platform/redis.js'
+import { fleetKeys } from '../platform/redis-keys.js'
+import { systemClock } from '../platform/system-clock.js'
+import { VERSION } from '../platform/version.js'
+import { promWatchdogMetrics, type WatchdogMetrics } from '../watchdog/prom-watchdog-metrics.js'
+import type { QueueThresholds } from '../watchdog/queue-tracker.js'
+import { redisIncidents } from '../watchdog/redis-incidents.js'
+import { redisHints, redisWatchStore } from '../watchdog/redis-watch-store.js'
+import type { LineLog } from '../watchdog/report.js'
+import { WatchLoop } from '../watchdog/watch-loop.js'
+
+/** When a queue is in no config, milliseconds: CONTRACT's defaults. */
+const DEFAULT_NO_WORKER_AFTER_MS = 30_000
+
+export interface WatchdogDeps {
+  readonly log?: LineLog
+  readonly clock?: typeof systemClock
+  /** Default: host name and pid. */
+  readonly id?: string
+}
+
+export interface RunningWatchdog {
+  readonly id: string
+  /** Where it serves HTTP. */
+  readonly address: string
+  /** Waits for the cycle in flight, says goodbye and closes. */
+  stop(): Promise<void>
+}
+
+/** @throws UserError REDIS_MISSING without an address, PORT_IN_USE */
+export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Promise<RunningWatchdog> {
+  const url = config.redis.url
+  if (url === undefined)
+    throw new UserError('REDIS_MISSING', 'redis.url: not set; set REDIS_URL or --redis, or use "unstuck up"')
+  const id = deps.id ?? `${hostname()}-${process.pid}`
+  const log = deps.log ?? createLogger({ ...config.log, role: 'watchdog', name: id })
+  const clock = deps.clock ?? systemClock
+  const keys = fleetKeys(config.redis.prefix)
+  const redis = connectRedis(url, 'watch')
+  const askedRedis = connectRedis(url, 'watch')
+  const subscriber = connectRedis(url, 'subscriber')
+  const queues = Object.keys(config.queues)
+  const incidents = redisIncidents(redis, keys)
+  const metrics = promWatchdogMetrics(processRegistry({ role: 'watchdog', version: VERSION }), queues)
+  const { timeoutMs } = config.heartbeat
+  const loop = new WatchLoop({
+    watchdogId: id,
+    clock,
+    log,
+    incidents,
+    queues,
+    timeoutMs,
+    ...config.watchdog,
+    store: redisWatchStore({ redis, keys, watchdogId: id, timeoutMs }),
+    queueFacts: redisQueueFacts({
+      redis,
+      keys,
+      bullPrefix: config.redis.bullPrefix,
+      now: () => clock.now(),
+      onError: queueComplaint(log),
+    }),
+    hints: redisHints(subscriber, keys),
+    telemetry: metrics,
+    newId: () => randomUUID(),
+    thresholdsOf: (queue) => thresholdsOf(config, config.queues[queue]),
+  })
+  const disconnect = () => {
+    for (const connection of [redis, askedRedis, subscriber]) connection.disconnect()
+  }
+  try {
+    const http = await startHttpServer(config.http, {
+      readModel: readModel(redisFleetSource(askedRedis, config.redis), clock, queues),
+      recent: (limit) => redisIncidents(askedRedis, keys).recent(limit),
+      watch: () => loop.view,
+      metrics: (fleet, redisUp) => metricsText(metrics, fleet, redisUp),
+      pollStaleThresholdMs: config.loops.pollStaleThresholdMs,
+    })
+    await loop.start()
+    return { id, address: http.address, stop: () => stopAll(http, loop, disconnect) }
+  } catch (error) {
+    disconnect()
+    throw error
+  }
+}
+
+async function stopAll(http: HttpServer, loop: WatchLoop, disconnect: () => void): Promise<void> {
+  await http.stop()
+  await loop.stop()
+  disconnect()
+}
+
+async function metricsText(metrics: WatchdogMetrics, ...shown: Parameters<WatchdogMetrics['show']>) {
+  metrics.show(...shown)
+  return { contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }
+}
+
+function thresholdsOf(config: Config, queue: QueueConfig | undefined): QueueThresholds {
+  if (queue) return queue
+  return { noWorkerAfterMs: DEFAULT_NO_WORKER_AFTER_MS, notMovingAfterMs: 2 * config.loops.pollStaleThresholdMs }
+}
+
+/** Each queue that cannot be measured is named once. */
+function queueComplaint(log: LineLog): (queue: string, error: unknown) => void {
+  const named = new Set<string>()
+  return (queue, error) => {
+    // A connection that is away is no fault of the queue; redis_unreachable says it.
+    if (named.has(queue) || !messageOf(error).match(/^(WRONGTYPE|ERR|NOPERM|CROSSSLOT)/)) return
+    named.add(queue)
+    log.warn({ event: 'watchdog_trouble', queue }, `queue:${queue}: cannot be measured (${messageOf(error)})`)
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * The watchdog in Prometheus. Gauges show what the store says and are the same in every watchdog; counters and
+ * histograms count what this process itself did, so that sums over replicas are true. No job id is ever a label.
+ */
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import { CAUSES, type Cause, type SubjectKind } from '../heartbeat/beat.js'
+import type { QueueFacts } from '../heartbeat/queue-facts.js'
+import type { Incident } from './incident.js'
+import type { WatchTelemetry } from './watch-loop.js'
+
+/** What the gauges show; read at the scrape. */
+export interface FleetGauges {
+  readonly supervisors: readonly {
+    readonly name: string
+    readonly heartbeatAgeMs: number
+    readonly loops: readonly { readonly loop: string; readonly queue?: string; readonly lagMs: number; readonly stale: boolean }[]
+  }[]
+  readonly queues: readonly QueueFacts[]
+  readonly incidents: readonly Incident[]
+}
+
+export interface WatchdogMetrics extends WatchTelemetry {
+  readonly registry: Registry
+  /** Fills the gauges. @param fleet undefined: unknown now; what was shown before is taken away rather than repeated */
+  show(fleet: FleetGauges | undefined, redisUp: boolean): void
+}
+
+const kindOf: Readonly<Record<Cause, SubjectKind>> = {
+  process_dead: 'process',
+  loop_blocked: 'event_loop',
+  poll_stale: 'loop',
+  never_polled: 'loop',
+  lock_late: 'loop',
+  thread_blocked: 'thread',
+  job_silent: 'job',
+  launch_overdue: 'job',
+  no_eligible_worker: 'queue',
+  queue_not_moving: 'queue',
+  scheduler_overdue: 'queue',
+  redis_unreachable: 'redis',
+  watchdog_blind: 'watchdog',
+  watchdog_lost: 'watchdog',
+}
+
+/** @param queues the configured ones: their series start at 0 */
+export function promWatchdogMetrics(registry: Registry, queues: readonly string[]): WatchdogMetrics {
+  const counts = countersOf(registry)
+  const gauges = gaugesOf(registry)
+  showStart(gauges, queues)
+  return {
+    registry,
+    cycleEnded(durationMs) {
+      counts.cycle.observe(durationMs / 1000)
+      counts.lastCycle.set(Date.now() / 1000)
+    },
+    lineWritten({ event, incident }) {
+      if (event !== 'flapping') counts.transitions.inc({ cause: incident.cause, to: event })
+    },
+    detected(lateByMs) {
+      counts.detection.observe(Math.max(0, lateByMs) / 1000)
+    },
+    show(fleet, redisUp) {
+      for (const gauge of Object.values(gauges)) gauge.reset()
+      showStart(gauges, queues)
+      gauges.redisUp.set(redisUp ? 1 : 0)
+      if (fleet) showFleet(gauges, fleet)
+    },
+  }
+}
+
+function countersOf(registry: Registry) {
+  const registers = [registry]
+  const transitions = new Counter({
+    name: 'unstuck_transitions_total',
+    help: 'STUCK and RESUMED lines that this watchdog wrote',
+    labelNames: ['cause', 'to'],
+    registers,
+  })
+  for (const cause of CAUSES) {
+    for (const to of ['stuck', 'resumed']) transitions.inc({ cause, to }, 0)
+  }
+  const detection = new Histogram({
+    name: 'unstuck_detection_seconds',
+    help: 'From the moment when a threshold was passed to the opening of the incident',
+    buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    registers,
+  })
+  const cycle = new Histogram({
+    name: 'unstuck_watchdog_cycle_seconds',
+    help: 'Duration of the watchdog cycles',
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+    registers,
+  })
+  const lastCycle = new Gauge({
+    name: 'unstuck_watchdog_last_cycle_timestamp_seconds',
+    help: 'When the last watchdog cycle ended',
+    registers,
+  })
+  return { transitions, detection, cycle, lastCycle }
+}
+
+type Gauges = ReturnType<typeof gaugesOf>
+
+function gaugesOf(registry: Registry) {
+  const gauge = <L extends string>(name: string, help: string, labelNames: L[]) =>
+    new Gauge<L>({ name: `unstuck_${name}`, help, labelNames, registers: [registry] })
+  return {
+    pollLag: gauge('poll_lag_seconds', 'How long a loop has made no progress, past what it may block for', ['supervisor', 'loop', 'queue']),
+    pollStale: gauge('poll_stale', '1 while a loop is past its threshold', ['supervisor', 'loop', 'queue']),
+    heartbeatAge: gauge('heartbeat_age_seconds', 'Age of the last beat', ['supervisor']),
+    stuck: gauge('stuck', 'Open incidents', ['subject_kind', 'cause']),
+    queueJobs: gauge('queue_jobs', 'Jobs in a queue by state', ['queue', 'state']),
+    oldestWaiting: gauge('queue_oldest_waiting_seconds', 'Age of the job that is next in line', ['queue']),
+    queueStuck: gauge('queue_stuck', '1 while a queue has an open incident', ['queue']),
+    eligibleWorkers: gauge('eligible_workers', 'Live supervisors that take jobs of a queue', ['queue']),
+    redisUp: gauge('redis_up', '1 while this watchdog can read Redis', []),
+  }
+}
+
+function showStart(gauges: Gauges, queues: readonly string[]): void {
+  for (const cause of CAUSES) gauges.stuck.set({ subject_kind: kindOf[cause], cause }, 0)
+  for (const queue of queues) gauges.queueStuck.set({ queue }, 0)
+}
+
+function showFleet(gauges: Gauges, { supervisors, queues, incidents }: FleetGauges): void {
+  for (const { name: supervisor, heartbeatAgeMs, loops } of supervisors) {
+    gauges.heartbeatAge.set({ supervisor }, heartbeatAgeMs / 1000)
+    for (const { loop, queue = '', lagMs, stale } of loops) {
+      gauges.pollLag.set({ supervisor, loop, queue }, lagMs / 1000)
+      gauges.pollStale.set({ supervisor, loop, queue }, stale ? 1 : 0)
+    }
+  }
+  for (const facts of queues) {
+    const { queue, waiting, active, delayed, completed, failed } = facts
+    for (const [state, jobs] of Object.entries({ waiting, active, delayed, completed, failed })) gauges.queueJobs.set({ queue, state }, jobs)
+    gauges.oldestWaiting.set({ queue }, Math.max(0, facts.headAgeMs ?? 0) / 1000)
+    gauges.eligibleWorkers.set({ queue }, facts.eligible)
+    gauges.queueStuck.set({ queue }, 0)
+  }
+  for (const { subjectKind, cause, queue } of incidents) {
+    gauges.stuck.inc({ subject_kind: subjectKind, cause })
+    if (subjectKind === 'queue' && queue !== undefined) gauges.queueStuck.set({ queue }, 1)
+  }
+}

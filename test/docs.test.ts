@@ -1,0 +1,86 @@
+/** docs/reference.md and the code say the same. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { buildProgram } from '../src/cli/program.js'
+import { CAUSES } from '../src/heartbeat/beat.js'
+import { configKeys } from '../src/platform/config-schema.js'
+import { fleetKeys } from '../src/platform/redis-keys.js'
+import { OUTCOMES } from '../src/watchdog/incident.js'
+
+const root = resolve(import.meta.dirname, '..')
+const reference = readFileSync(join(root, 'docs/reference.md'), 'utf8')
+const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .map((name) => readFileSync(join(root, 'src', name), 'utf8'))
+  .join('\n')
+
+/** The rows of a section's tables: the words in the first column. */
+function firstColumn(section: string): string[] {
+  const text = reference.split(`## ${section}\n`)[1]?.split('\n## ')[0] ?? ''
+  return [...text.matchAll(/^\| `([^`]+)`/gm)].map((match) => match[1] ?? '')
+}
+
+describe('docs/reference.md', () => {
+  it('lists every config key with its environment variables and default, and no other', () => {
+    const rows = reference.split('\n').filter((line) => /^\| `[a-z]+\.[A-Za-z.]+` \|/.test(line))
+    const documented = rows.map((row) => row.split(' | ').slice(0, 3).join(' | '))
+    const real = configKeys().map(
+      ({ key, env, default: value }) => `| \`${key}\` | ${env.map((name) => `\`${name}\``).join(' or ')} | ${value}`,
+    )
+    expect(documented).toEqual(real)
+  })
+
+  it('lists every command with its options, and no other', () => {
+    const documented = firstColumn('Commands').map((usage) => ({
+      name: usage.split(' ')[0],
+      options: [...usage.matchAll(/--[a-z-]+/g)].map((match) => match[0]).sort(),
+    }))
+    const everywhere = new Set(['--config', '--redis', '--json', '--no-color', '--help'])
+    const real = buildProgram().commands.map((command) => ({
+      name: command.name(),
+      options: command.options
+        .map((option) => option.long ?? '')
+        .filter((long) => !everywhere.has(long))
+        .sort(),
+    }))
+    const byName = (a: { name: string | undefined }, b: { name: string | undefined }) =>
+      String(a.name).localeCompare(String(b.name))
+    expect(documented.sort(byName)).toEqual(real.sort(byName))
+  })
+
+  it('lists every cause and every outcome', () => {
+    const words = firstColumn('Log lines')
+    expect(words).toEqual([...CAUSES, ...OUTCOMES])
+  })
+
+  it('lists every metric that the code makes, and no other', () => {
+    const documented = new Set(reference.match(/unstuck_[a-z_]+/g))
+    const real = new Set([...sources.matchAll(/'(unstuck_[a-z_]+)'/g)].map((match) => match[1]))
+    expect([...documented].sort()).toEqual([...real].sort())
+  })
+
+  it('lists every event that the code logs', () => {
+    const real = new Set([...sources.matchAll(/event: '([a-z_]+)'/g)].map((match) => match[1]))
+    for (const event of real) expect(reference, `event ${event}`).toMatch(new RegExp(`[\`"]${event}[\`"]`))
+  })
+
+  it("lists every key of the fleet's", () => {
+    for (const key of Object.keys(fleetKeys('x'))) expect(reference).toMatch(new RegExp(`\`${key}[\`:]`))
+  })
+
+  it('every link in the docs leads somewhere', () => {
+    const pages = [
+      'README.md',
+      ...readdirSync(join(root, 'docs'))
+        .filter((name) => name.endsWith('.md'))
+        .map((name) => `docs/${name}`),
+    ]
+    for (const page of pages) {
+      const text = readFileSync(join(root, page), 'utf8')
+      for (const [, target = ''] of text.matchAll(/\]\((?!https?:|#)([^)#]+)/g)) {
+        expect(() => readFileSync(resolve(root, page, '..', target)), `${page} → ${target}`).not.toThrow()
+      }
+    }
+  })
+})
