@@ -63,7 +63,8 @@ export class Dispatcher {
    */
   constructor(config: Config) {
     const { url, bullPrefix } = config.redis
-    if (url === undefined) throw new UserError('REDIS_MISSING', 'redis.url: no Redis is named; set REDIS_URL, redis.url in the config, or --redis')
+    if (url === undefined)
+      throw new UserError('REDIS_MISSING', 'redis.url: no Redis is named; set REDIS_URL, redis.url in the config, or --redis')
     this.#config = config
     // BullMQ refuses a connection that gives up by itself, so the limit is ours.
     this.#redis = connectRedis(url, 'blocking')
@@ -129,10 +130,14 @@ export class Dispatcher {
     checkQueueName(queue)
     await this.#ready()
     const { redis } = this.#config
-    const [place, fleet] = await this.#within(Promise.all([readJobPlace(this.#redis, redis.bullPrefix, queue, id), this.#readFleet()]))
+    const [place, fleet] = await this.#within(
+      Promise.all([readJobPlace(this.#redis, redis.bullPrefix, queue, id), this.#readFleet()]),
+    )
     const carriers = fleet.supervisors
       .filter(({ state }) => state !== 'dead' && state !== 'stopped')
-      .flatMap(({ name, jobs }) => jobs.filter((job) => job.queue === queue && job.id === id).map((job) => ({ ...job, supervisor: name })))
+      .flatMap(({ name, jobs }) =>
+        jobs.filter((job) => job.queue === queue && job.id === id).map((job) => ({ ...job, supervisor: name })),
+      )
     const eligible = fleet.queues.find((facts) => facts.queue === queue)?.eligible ?? 0
     return explain({ queue, id, place, carrier: carriers.map(carrierOf)[0], eligible })
   }
@@ -158,14 +163,19 @@ export class Dispatcher {
   }
 
   #readFleet(): Promise<FleetView> {
-    return readModel(redisFleetSource(this.#redis, this.#config.redis), systemClock, Object.keys(this.#config.queues)).readFleet()
+    return readModel(
+      redisFleetSource(this.#redis, this.#config.redis),
+      systemClock,
+      Object.keys(this.#config.queues),
+    ).readFleet()
   }
 
   async #readWatchdogs(): Promise<WatchdogPresence[]> {
     const { watchdogs } = fleetKeys(this.#config.redis.prefix)
     const [now = 0, ...seen] = ((await PRESENCE.run(this.#redis, [watchdogs], [])) as (string | number)[]).map(String)
     const found: WatchdogPresence[] = []
-    for (let i = 0; i + 1 < seen.length; i += 2) found.push({ id: seen[i] ?? '', silentMs: Math.max(0, Number(now) - Number(seen[i + 1])) })
+    for (let i = 0; i + 1 < seen.length; i += 2)
+      found.push({ id: seen[i] ?? '', silentMs: Math.max(0, Number(now) - Number(seen[i + 1])) })
     return found
   }
 
@@ -199,8 +209,20 @@ function defaultAttempts(): AttemptsConfig {
   return policy
 }
 
-function carrierOf({ supervisor, runningMs, silentMs, step, stepMs }: FleetView['supervisors'][number]['jobs'][number] & { supervisor: string }) {
-  return { supervisor, runningMs, silentMs, ...(step === undefined ? {} : { step }), ...(stepMs === undefined ? {} : { stepMs }) }
+function carrierOf({
+  supervisor,
+  runningMs,
+  silentMs,
+  step,
+  stepMs,
+}: FleetView['supervisors'][number]['jobs'][number] & { supervisor: string }) {
+  return {
+    supervisor,
+    runningMs,
+    silentMs,
+    ...(step === undefined ? {} : { step }),
+    ...(stepMs === undefined ? {} : { stepMs }),
+  }
 }
 
 /** A watchdog looks at least once a second; one that did not for so long is not there, milliseconds. */
@@ -210,8 +232,10 @@ function problemsOf({ supervisors, incidents }: FleetView, watchdogs: readonly W
   const reported = new Set(incidents.map(({ subject }) => subject))
   const problems = incidents.map(({ subject, cause }) => `${subject}: ${cause}`)
   for (const { name, state } of supervisors) {
-    if ((state === 'dead' || state === 'unreadable') && !reported.has(`supervisor:${name}`)) problems.push(`supervisor:${name}: ${state}`)
+    if ((state === 'dead' || state === 'unreadable') && !reported.has(`supervisor:${name}`))
+      problems.push(`supervisor:${name}: ${state}`)
   }
-  if (!watchdogs.some(({ silentMs }) => silentMs < WATCHDOG_SILENT_MS)) problems.push('watchdog: none is running, so nobody judges the fleet')
+  if (!watchdogs.some(({ silentMs }) => silentMs < WATCHDOG_SILENT_MS))
+    problems.push('watchdog: none is running, so nobody judges the fleet')
   return problems
 }

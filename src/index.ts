@@ -1,5 +1,5 @@
 /** What a user of the library imports. */
-export type { Explanation, ExplainReason } from './dispatch/explain.js'
+export type { ExplainReason, Explanation } from './dispatch/explain.js'
 export type { JobInput } from './dispatch/job-input.js'
 export { type AddBulkOptions, type AddOptions, Dispatcher, type FleetStatus, type WatchdogPresence } from './dispatcher.js'
 export type { LoopView, RunningJobView, SupervisorView } from './http/read-model.js'

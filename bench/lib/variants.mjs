@@ -1,107 +1,94 @@
 /**
- * One measured run of one way to process no-op jobs, in a process of its own: the jobs lie ready, the clock runs from
- * the first fifth (warm by then) to the last completed. Prints one line of JSON.
+ * One way to process no-op jobs, in a process of its own that lives for many rounds. In a round the jobs lie ready in a
+ * paused queue; the clocks run from the first fifth to the last job, and stand while the next round is filled.
  *
- * usage: node variants.mjs VARIANT REDIS_URL QUEUE JOBS IN_FLIGHT
+ * usage (forked): variants.mjs VARIANT REDIS_URL QUEUE IN_FLIGHT [HANDLER]; orders: {jobs} → measures
  */
 import { fileURLToPath } from 'node:url'
-import { Worker } from 'bullmq'
+import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
 import { Piscina } from 'piscina'
+import { cpuMicrosOf, childrenOf } from './processes.mjs'
 
-const [variant, url, queue, jobsText, inFlightText] = process.argv.slice(2)
-const jobs = Number(jobsText)
+const [variant, url, queue, inFlightText, handler = './noop-handler.mjs'] = process.argv.slice(2)
 const inFlight = Number(inFlightText)
 const connection = { url, maxRetriesPerRequest: null }
 const file = (name) => fileURLToPath(new URL(name, import.meta.url))
+const threads = 2
+const jobsPerThread = inFlight / threads
 
 const starters = {
   raw: () => worker(async () => undefined),
   piscina: () => {
     const pool = new Piscina({
-      filename: file('./noop-piscina.mjs'),
-      ...poolSize(),
+      filename: file(handler),
+      minThreads: threads,
+      maxThreads: threads,
+      concurrentTasksPerWorker: jobsPerThread,
       recordTiming: false,
-      idleTimeout: Infinity,
+      idleTimeout: Number.POSITIVE_INFINITY,
     })
-    return worker((job) =>
-      pool.run({
-        id: job.id,
-        name: job.name,
-        queue,
-        data: job.data,
-        attempt: job.attemptsMade + 1,
-        fence: job.attemptsStarted,
-      }),
-    )
+    return worker((job) => pool.run({ id: job.id, name: job.name, data: job.data }))
   },
   'sandbox-threads': () => worker(file('./noop-sandbox.cjs'), { useWorkerThreads: true }),
   'sandbox-processes': () => worker(file('./noop-sandbox.cjs')),
+  bare: async () => {
+    const { bareWorker } = await import('./bare.mjs')
+    return bareWorker({ connection, queue, threads, jobsPerThread, handler: file(handler) }).waitUntilReady()
+  },
   unstuck: () => supervisor(),
 }
 
-function poolSize() {
-  return inFlight > 2
-    ? { minThreads: 2, maxThreads: 2, concurrentTasksPerWorker: inFlight / 2 }
-    : { minThreads: inFlight, maxThreads: inFlight, concurrentTasksPerWorker: 1 }
-}
-
 function worker(processor, more = {}) {
-  const made = new Worker(queue, processor, { connection, concurrency: inFlight, autorun: false, ...more })
+  const made = new Worker(queue, processor, { connection, concurrency: inFlight, ...more })
   made.on('error', (error) => console.error(error))
-  return { start: () => void made.run(), stop: () => made.close() }
+  return made.waitUntilReady()
 }
 
 async function supervisor() {
   const { Supervisor } = await import('../../dist/processes/supervisor.js')
   const { parseConfig } = await import('../../dist/platform/config-parse.js')
   const { createLogger } = await import('../../dist/platform/pino-logger.js')
-  const { minThreads, concurrentTasksPerWorker } = poolSize()
   const config = parseConfig(
     {
       redis: { url },
       supervisor: { port: 0 },
-      queues: {
-        [queue]: { handler: file('./noop-handler.mjs'), threads: minThreads, jobsPerThread: concurrentTasksPerWorker },
-      },
+      queues: { [queue]: { handler: file(handler), threads, jobsPerThread } },
     },
     { baseDir: process.cwd() },
   )
-  const made = new Supervisor({
-    config,
-    log: createLogger({ level: 'warn', format: 'json', role: 'bench' }),
-    onReplaced: () => process.exit(1),
-  })
-  return { start: () => made.start(), stop: () => made.stop() }
+  const log = createLogger({ level: 'warn', format: 'json', role: 'bench' })
+  await new Supervisor({ config, log, onReplaced: () => process.exit(1) }).start()
 }
 
-/** Polls the count of completed jobs on a connection of its own, in another process's time: one small call each 20 ms. */
-async function allCompleted() {
-  const client = new Redis(url)
-  const key = `bull:${queue}:completed`
+/** This process and, for sandboxed processes, its children: those in steps of a kernel tick. */
+function cpuMicros() {
+  const { user, system } = process.cpuUsage()
+  const children = variant === 'sandbox-processes' ? childrenOf(process.pid) : []
+  return children.reduce((sum, pid) => sum + cpuMicrosOf(pid), user + system)
+}
+
+const POLL_MS = 10
+
+async function round(jobs) {
+  await jobQueue.resume()
   let first
   for (;;) {
-    const done = await client.zcard(key)
+    const [[, waiting], [, active]] = await client.pipeline().llen(`bull:${queue}:wait`).llen(`bull:${queue}:active`).exec()
     const now = performance.now()
-    if (done >= jobs / 5) first ??= { done, now, cpu: process.cpuUsage() }
+    const done = jobs - waiting - active
+    if (done >= jobs / 5) first ??= { done, now, cpu: cpuMicros() }
     if (done >= jobs) {
-      const cpu = process.cpuUsage(first.cpu)
-      client.disconnect()
       const counted = jobs - first.done
-      return {
-        jobsPerSecond: (counted / (now - first.now)) * 1000,
-        cpuMicros: (cpu.user + cpu.system) / counted,
-        rssMb: process.memoryUsage.rss() / 2 ** 20,
-      }
+      return { jobsPerSecond: (counted / (now - first.now)) * 1000, cpuMicros: (cpuMicros() - first.cpu) / counted }
     }
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }
 
-const run = await starters[variant]()
-const finished = allCompleted()
-await run.start()
-const result = await finished
-console.log(JSON.stringify({ variant, inFlight, ...result }))
-await run.stop()
-process.exit(0)
+const client = new Redis(url)
+const jobQueue = new Queue(queue, { connection })
+await starters[variant]()
+process.on('message', ({ jobs }) => round(jobs).then((result) => process.send(result)))
+process.on('disconnect', () => process.exit())
+process.send('ready')

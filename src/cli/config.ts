@@ -23,8 +23,13 @@ export function addConfigCommands(program: Command): void {
     .option('--port <port>', 'port to ask (default: http.port)', parsePort)
     .action(async (flags: { port?: number }, command: Command) => {
       const context = contextOf(command)
-      const { http } = await context.config({ flags: { http: { port: flags.port } }, handlersMustExist: false, findEmbedded: false })
-      const host = http.host === '0.0.0.0' || http.host === '::' ? '127.0.0.1' : http.host.includes(':') ? `[${http.host}]` : http.host
+      const { http } = await context.config({
+        flags: { http: { port: flags.port } },
+        handlersMustExist: false,
+        findEmbedded: false,
+      })
+      const host =
+        http.host === '0.0.0.0' || http.host === '::' ? '127.0.0.1' : http.host.includes(':') ? `[${http.host}]` : http.host
       const problem = await problemAt(`http://${host}:${http.port}/livez`)
       if (context.json) context.printJson({ ok: problem === undefined, ...(problem === undefined ? {} : { problem }) })
       else if (problem !== undefined) context.terminal.note(`unstuck: ${problem}`)

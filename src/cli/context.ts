@@ -22,6 +22,8 @@ export const EXIT = { fine: 0, problem: 1, unable: 2 } as const
 export const EMBEDDED_FOLDER = join('.unstuck', 'redis')
 
 export interface LoadOptions {
+  /** Instead of `--config`. */
+  readonly file?: string
   readonly flags?: ConfigInput
   /** False for commands that run no jobs. Default true. */
   readonly handlersMustExist?: boolean
@@ -42,11 +44,16 @@ export class CliContext {
     return this.options.json === true
   }
 
-  async config({ flags = {}, handlersMustExist = true, findEmbedded = true }: LoadOptions = {}): Promise<Config> {
+  async config({
+    file = this.options.config,
+    flags = {},
+    handlersMustExist = true,
+    findEmbedded = true,
+  }: LoadOptions = {}): Promise<Config> {
     const load = (url: string | undefined) =>
       loadConfig({
         cwd: process.cwd(),
-        file: this.options.config,
+        file,
         env: process.env,
         flags: { ...flags, redis: { url } },
         handlersMustExist,
@@ -91,7 +98,8 @@ function embeddedUrl(): string | undefined {
 export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {
     const value = Number(text)
-    if (!/^-?\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`)
+    if (!/^-?\d+$/.test(text) || value < min || value > max)
+      throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`)
     return value
   }
 }

@@ -29,11 +29,18 @@ export function addEnqueueCommand(program: Command): void {
     .command('enqueue <queue>')
     .description('add a job, or many from a file; prints their ids')
     .option('--data <json>', 'the data of one job (default: {})')
-    .option('--file <file>', 'a job a line: {"data": …, "name", "jobId", "group", "priority", "delay", "attempts"}; - = standard input')
+    .option(
+      '--file <file>',
+      'a job a line: {"data": …, "name", "jobId", "group", "priority", "delay", "attempts"}; - = standard input',
+    )
     .option('--name <name>', 'name of the job (default: the name of the queue)')
     .option('--job-id <id>', 'own id; a job with an id that exists is not added again')
     .option('--group <group>', 'label of the job')
-    .option('--priority <number>', '1 (first) to 2097152; without one a job goes before all that have one', wholeNumber(1, 2_097_152))
+    .option(
+      '--priority <number>',
+      '1 (first) to 2097152; without one a job goes before all that have one',
+      wholeNumber(1, 2_097_152),
+    )
     .option('--delay <ms>', 'milliseconds to wait before the job may run', wholeNumber(0, Number.MAX_SAFE_INTEGER))
     .option('--attempts <number>', "tries before it fails (default: the queue's attempts.max)", wholeNumber(1, 1_000_000))
     .option('--dry-run', 'check everything and add nothing')
@@ -49,7 +56,9 @@ async function enqueue(context: CliContext, queue: string, flags: EnqueueFlags):
   if (flags.dryRun) return sayDryRun(context, queue, jobs.length)
   await context.withDispatcher(config, async (dispatcher) => {
     const bar = jobs.length >= BAR_FROM_JOBS ? context.terminal.progress(`enqueue ${queue}`, jobs.length) : undefined
-    const ids = await dispatcher.addBulk(queue, jobs, { where, onProgress: (added) => bar?.update(added) }).finally(() => bar?.end())
+    const ids = await dispatcher
+      .addBulk(queue, jobs, { where, onProgress: (added) => bar?.update(added) })
+      .finally(() => bar?.end())
     if (context.json) context.terminal.line(JSON.stringify(ids))
     else if (ids.length > 0) context.terminal.line(ids.join('\n'))
   })
@@ -59,10 +68,15 @@ async function jobsOf(flags: EnqueueFlags): Promise<JobLines> {
   const { data, file, jobId } = flags
   if (file === undefined) {
     const parsed = data === undefined ? {} : parseJson(data, '--data')
-    return { jobs: [checkJobInput({ ...commonOf(flags), ...(jobId === undefined ? {} : { jobId }), data: parsed }, 'job')], where: () => 'job' }
+    return {
+      jobs: [checkJobInput({ ...commonOf(flags), ...(jobId === undefined ? {} : { jobId }), data: parsed }, 'job')],
+      where: () => 'job',
+    }
   }
-  if (data !== undefined) throw new UserError('INPUT_INVALID', '--data: cannot stand beside --file; put the data into the lines of the file')
-  if (jobId !== undefined) throw new UserError('INPUT_INVALID', '--job-id: cannot stand beside --file; put a jobId into each line')
+  if (data !== undefined)
+    throw new UserError('INPUT_INVALID', '--data: cannot stand beside --file; put the data into the lines of the file')
+  if (jobId !== undefined)
+    throw new UserError('INPUT_INVALID', '--job-id: cannot stand beside --file; put a jobId into each line')
   if (file === '-') return readJobLines(process.stdin, 'standard input', commonOf(flags))
   const found = await stat(file).catch((error: unknown) => {
     throw new UserError('INPUT_INVALID', `--file: ${file} cannot be read (${messageOf(error)}); correct the path`)

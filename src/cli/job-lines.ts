@@ -39,7 +39,10 @@ export function parseJobLine(line: string, where: string, defaults: JobInput = {
   }
   const unknown = Object.keys(value).find((key) => !KEYS.has(key))
   if (unknown !== undefined) {
-    throw refused(where, `unknown key ${JSON.stringify(unknown)}; use ${[...KEYS].join(', ')}, and put the job's own fields under "data"`)
+    throw refused(
+      where,
+      `unknown key ${JSON.stringify(unknown)}; use ${[...KEYS].join(', ')}, and put the job's own fields under "data"`,
+    )
   }
   return checkJobInput({ ...defaults, ...value }, where)
 }
@@ -49,7 +52,9 @@ export function parseJson(text: string, where: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {
-    const reason = messageOf(error).replace(/, (\.{3})?".*$/s, '').replace(/ in JSON at position (\d+).*$/s, ' at position $1')
+    const reason = messageOf(error)
+      .replace(/, (\.{3})?".*$/s, '')
+      .replace(/ in JSON at position (\d+).*$/s, ' at position $1')
     throw refused(where, `not JSON (${reason.replace(/\s+/g, ' ')}); correct it`)
   }
 }

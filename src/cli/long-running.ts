@@ -13,7 +13,9 @@ export interface LongRunning {
 }
 
 /** What a process tells the `up` that started it. */
-export type MemberMessage = { readonly unstuck: 'ready'; readonly name: string; readonly address: string } | { readonly unstuck: 'refused'; readonly code: string }
+export type MemberMessage =
+  | { readonly unstuck: 'ready'; readonly name: string; readonly address: string }
+  | { readonly unstuck: 'refused'; readonly code: string }
 
 /** After a stop only a thread that hangs in native code keeps the process; not even exit() gets past such a one. */
 const LAST_RESORT_MS = 3000

@@ -41,8 +41,12 @@ function buildProgram(): Command {
 function complaintOf(error: unknown): string | undefined {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return undefined
-    if (error.code === 'commander.help') return 'no command given; see `unstuck --help`'
-    return `${error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')}; see \`unstuck --help\``
+    // No command was given, and the help was shown instead.
+    if (error.code === 'commander.help') return ''
+    return `${error.message
+      .replace(/^error: /, '')
+      .replace(/\s*\n\s*/g, ' ')
+      .replace(/\.$/, '')}; see \`unstuck --help\``
   }
   if (error instanceof UserError) return error.message
   return `unexpected: ${messageOf(error)}; set UNSTUCK_DEBUG=1 to see where`
@@ -52,7 +56,7 @@ function fail(error: unknown): void {
   const complaint = complaintOf(error)
   if (complaint === undefined) return
   if (error instanceof UserError) tellParent({ unstuck: 'refused', code: error.code })
-  process.stderr.write(`unstuck: ${printable(complaint)}\n`)
+  if (complaint !== '') process.stderr.write(`unstuck: ${printable(complaint)}\n`)
   if (process.env['UNSTUCK_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`)
   process.exit(EXIT.unable)
 }

@@ -5,7 +5,7 @@ import type { FleetStatus } from '../dispatcher.js'
 import type { LoopView, SupervisorView } from '../http/read-model.js'
 import type { Incident, Transition } from '../watchdog/incident.js'
 import { type CliContext, contextOf, EXIT } from './context.js'
-import { duration, printable, table, type Terminal } from './terminal.js'
+import { duration, printable, type Terminal, table } from './terminal.js'
 
 /** So many transitions are looked through for closed incidents. */
 const RECENT_TRANSITIONS = 500
@@ -45,14 +45,20 @@ export function addStatusCommands(program: Command): void {
 async function listIncidents(context: CliContext, onlyOpen: boolean): Promise<void> {
   await context.withDispatcher(await context.config({ handlersMustExist: false }), async (dispatcher) => {
     const { incidents } = await dispatcher.status()
-    const closed = onlyOpen ? [] : (await dispatcher.transitions(RECENT_TRANSITIONS)).filter((transition) => transition.event === 'resumed')
+    const closed = onlyOpen
+      ? []
+      : (await dispatcher.transitions(RECENT_TRANSITIONS)).filter((transition) => transition.event === 'resumed')
     if (context.json) {
-      context.printJson([...incidents, ...closed.map(({ incident, outcome, durationMs }) => ({ ...incident, outcome, durationMs }))])
+      context.printJson([
+        ...incidents,
+        ...closed.map(({ incident, outcome, durationMs }) => ({ ...incident, outcome, durationMs })),
+      ])
       return
     }
     const rows = [...incidents.map((incident) => incidentRow(incident)), ...closed.map((end) => incidentRow(end.incident, end))]
     if (rows.length === 0) context.terminal.line(onlyOpen ? 'no open incident' : 'no incident')
-    for (const line of rows.length === 0 ? [] : table([['SINCE', 'SUBJECT', 'CAUSE', 'FOR', 'OUTCOME', 'DOING'], ...rows])) context.terminal.line(line)
+    for (const line of rows.length === 0 ? [] : table([['SINCE', 'SUBJECT', 'CAUSE', 'FOR', 'OUTCOME', 'DOING'], ...rows]))
+      context.terminal.line(line)
   })
 }
 
@@ -60,7 +66,14 @@ function incidentRow(incident: Incident, end?: Extract<Transition, { event: 'res
   const { since, subject, cause, phase, jobId } = incident
   const doing = [jobId === undefined ? '' : `job ${jobId}`, phase ?? ''].filter(Boolean).join(', ')
   const lasted = end ? end.durationMs : Date.now() - Date.parse(since)
-  return [since.slice(0, 19).replace('T', ' '), printable(subject), cause, duration(Math.max(0, lasted)), end?.outcome ?? 'open', printable(doing)]
+  return [
+    since.slice(0, 19).replace('T', ' '),
+    printable(subject),
+    cause,
+    duration(Math.max(0, lasted)),
+    end?.outcome ?? 'open',
+    printable(doing),
+  ]
 }
 
 function explanationLine({ queue, id, why, lastError, reason }: Explanation): string {
@@ -72,12 +85,17 @@ function explanationLine({ queue, id, why, lastError, reason }: Explanation): st
 export function statusLines(status: FleetStatus, terminal: Pick<Terminal, 'paint'>): string[] {
   const { supervisors, queues, incidents, watchdogs, problems } = status
   const title = (text: string) => terminal.paint('bold', text)
-  const verdict = problems.length === 0 ? [terminal.paint('green', 'all is well')] : problems.map((text) => terminal.paint('red', `! ${printable(text)}`))
+  const verdict =
+    problems.length === 0
+      ? [terminal.paint('green', 'all is well')]
+      : problems.map((text) => terminal.paint('red', `! ${printable(text)}`))
   return [
     ...verdict,
     '',
     title('supervisors'),
-    ...(supervisors.length === 0 ? ['  none'] : indented([['NAME', 'STATE', 'BEAT', 'SLOTS', 'LOOPS'], ...supervisors.map(supervisorRow)])),
+    ...(supervisors.length === 0
+      ? ['  none']
+      : indented([['NAME', 'STATE', 'BEAT', 'SLOTS', 'LOOPS'], ...supervisors.map(supervisorRow)])),
     '',
     title('queues'),
     ...(queues.length === 0
@@ -94,10 +112,15 @@ export function statusLines(status: FleetStatus, terminal: Pick<Terminal, 'paint
     title('open incidents'),
     ...(incidents.length === 0
       ? ['  none']
-      : indented([['SINCE', 'SUBJECT', 'CAUSE', 'FOR', '', 'DOING'], ...incidents.map((incident) => incidentRow({ ...incident }))])),
+      : indented([
+          ['SINCE', 'SUBJECT', 'CAUSE', 'FOR', '', 'DOING'],
+          ...incidents.map((incident) => incidentRow({ ...incident })),
+        ])),
     '',
     title('watchdogs'),
-    ...(watchdogs.length === 0 ? ['  none'] : indented(watchdogs.map(({ id, silentMs }) => [printable(id), `last cycle ${duration(silentMs)} ago`]))),
+    ...(watchdogs.length === 0
+      ? ['  none']
+      : indented(watchdogs.map(({ id, silentMs }) => [printable(id), `last cycle ${duration(silentMs)} ago`]))),
   ]
 }
 

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander'
 import { createLogger } from '../platform/pino-logger.js'
 import { Supervisor } from '../processes/supervisor.js'
 import { contextOf, parsePort } from './context.js'
+import { refuseUnsuitableRedis } from './first-look.js'
 import { leave, stayUntilStopped, tellParent } from './long-running.js'
 
 interface SupervisorFlags {
@@ -26,7 +27,11 @@ export function addSupervisorCommand(program: Command): void {
       const context = contextOf(command)
       const { name, group, port } = flags
       const config = await context.config({ flags: { supervisor: { name, group, port } } })
-      const log = createLogger({ ...config.log, role: 'supervisor', ...(config.supervisor.name ? { name: config.supervisor.name } : {}) })
+      const log = createLogger({
+        ...config.log,
+        role: 'supervisor',
+        ...(config.supervisor.name ? { name: config.supervisor.name } : {}),
+      })
       const supervisor = new Supervisor({
         config,
         ...(flags.queue ? { queues: flags.queue } : {}),
@@ -40,6 +45,7 @@ export function addSupervisorCommand(program: Command): void {
         { stop: () => supervisor.stop(), force: () => supervisor.force() },
         { log, withParent: flags.withParent === true },
       )
+      await refuseUnsuitableRedis(config)
       await supervisor.start()
       tellParent({ unstuck: 'ready', name: supervisor.name, address: `http://${config.http.host}:${supervisor.port}` })
       await stopped

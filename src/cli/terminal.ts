@@ -103,7 +103,12 @@ export function table(rows: readonly (readonly string[])[]): string[] {
       widths[column] = Math.max(widths[column] ?? 0, visibleLength(cell))
     })
   }
-  return rows.map((row) => row.map((cell, column) => cell + ' '.repeat((widths[column] ?? 0) - visibleLength(cell))).join('  ').trimEnd())
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell + ' '.repeat((widths[column] ?? 0) - visibleLength(cell)))
+      .join('  ')
+      .trimEnd(),
+  )
 }
 
 const visibleLength = (text: string): number => stripVTControlCharacters(text).length

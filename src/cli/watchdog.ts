@@ -1,10 +1,9 @@
 /** `unstuck watchdog`: one watchdog process with its HTTP server. */
 import type { Command } from 'commander'
-import type { Config } from '../platform/config.js'
 import { createLogger } from '../platform/pino-logger.js'
-import { checkRedis, connectRedis } from '../platform/redis.js'
 import { type RunningWatchdog, startWatchdog } from '../processes/watchdog.js'
 import { contextOf, parsePort } from './context.js'
+import { refuseUnsuitableRedis } from './first-look.js'
 import { leave, stayUntilStopped, tellParent } from './long-running.js'
 import { withParentOption } from './supervisor.js'
 
@@ -36,15 +35,4 @@ export function addWatchdogCommand(program: Command): void {
       log.info({ event: 'stopped', watchdogId: watchdog.id }, 'watchdog stopped')
       leave()
     })
-}
-
-/** At the start a wrong address is a mistake to name; later an outage is something to report. */
-export async function refuseUnsuitableRedis({ redis }: Config): Promise<void> {
-  if (redis.url === undefined) return
-  const connection = connectRedis(redis.url, 'watch')
-  try {
-    await checkRedis(connection)
-  } finally {
-    connection.disconnect()
-  }
 }

@@ -38,8 +38,10 @@ export interface Sight {
 }
 
 export interface ObserverOptions {
-  /** heartbeat.timeoutMs: how long a stretch of clean looks must be, and how long a pause of its own must not be. */
+  /** heartbeat.timeoutMs: how long a stretch of clean looks must be. */
   readonly timeoutMs: number
+  /** A gap between its own looks that is longer was a pause of its own, milliseconds. Default: timeoutMs. */
+  readonly pauseMs?: number
   /** How much the two clocks may disagree beyond the round trip, milliseconds. Default 500: slewing, not steps. */
   readonly toleranceMs?: number
 }
@@ -48,6 +50,7 @@ const DEFAULT_TOLERANCE_MS = 500
 
 export class Observer {
   readonly #timeoutMs: number
+  readonly #pauseMs: number
   readonly #toleranceMs: number
   #reason: BlindReason | undefined = 'starting'
   /** The look that the present clean stretch began with. */
@@ -59,6 +62,7 @@ export class Observer {
 
   constructor(options: ObserverOptions) {
     this.#timeoutMs = options.timeoutMs
+    this.#pauseMs = options.pauseMs ?? options.timeoutMs
     this.#toleranceMs = options.toleranceMs ?? DEFAULT_TOLERANCE_MS
   }
 
@@ -93,8 +97,8 @@ export class Observer {
   }
 
   #wasPaused(before: number, after: number): boolean {
-    if (after - before > this.#timeoutMs) return true
-    return this.#lastAttempt !== undefined && before - this.#lastAttempt > this.#timeoutMs
+    if (after - before > this.#pauseMs) return true
+    return this.#lastAttempt !== undefined && before - this.#lastAttempt > this.#pauseMs
   }
 
   /** The store's clock was read somewhere between before and after, so its step has bounds on ours. */

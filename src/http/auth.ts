@@ -27,7 +27,11 @@ export function refusalOf({ path, host, authorization }: AuthRequest, token: str
     return { status: 401, code: 'UNAUTHORIZED', message: 'a token is needed: send "Authorization: Bearer <http.token>"' }
   }
   if (isLoopback(host)) return undefined
-  return { status: 403, code: 'FOREIGN_HOST', message: 'without http.token only a loopback address may be used in the Host header' }
+  return {
+    status: 403,
+    code: 'FOREIGN_HOST',
+    message: 'without http.token only a loopback address may be used in the Host header',
+  }
 }
 
 /** Digests are compared, so that neither content nor length shows in the time it takes. */

@@ -66,14 +66,22 @@ function unknownBecause(fleet: FleetView | undefined, { sight, outage }: WatchVi
   if (!fleet) return 'Redis did not answer in time'
   if (sight.reason === undefined) return undefined
   // What was found before a restart holds until it is known to be over.
-  if (sight.reason === 'starting') return fleet.incidents.length > 0 ? undefined : 'the watchdog has started and has not judged yet'
+  if (sight.reason === 'starting')
+    return fleet.incidents.length > 0 ? undefined : 'the watchdog has started and has not judged yet'
   return `the watchdog judges nobody (${sight.reason}), since ${age(sight.blindForMs)}`
 }
 
-function pollTimes(fleet: FleetView | undefined, incidents: readonly Incident[]): Pick<HealthView, 'lastPollStartedAt' | 'lastPollCompletedAt'> {
-  const loops = fleet?.supervisors.flatMap(({ name, loops: own }) => own.map((loop) => ({ ...loop, subject: loopSubject(name, loop) }))) ?? []
+function pollTimes(
+  fleet: FleetView | undefined,
+  incidents: readonly Incident[],
+): Pick<HealthView, 'lastPollStartedAt' | 'lastPollCompletedAt'> {
+  const loops =
+    fleet?.supervisors.flatMap(({ name, loops: own }) => own.map((loop) => ({ ...loop, subject: loopSubject(name, loop) }))) ??
+    []
   const troubled = new Set(incidents.filter(({ cause }) => ofPolling.has(cause)).map(({ subject }) => subject))
-  const shown = loops.some(({ subject }) => troubled.has(subject)) ? loops.filter(({ subject }) => troubled.has(subject)) : loops
+  const shown = loops.some(({ subject }) => troubled.has(subject))
+    ? loops.filter(({ subject }) => troubled.has(subject))
+    : loops
   const started = latest(shown.map(({ lastStartedAt }) => lastStartedAt))
   const completed = latest(shown.map(({ lastEndedAt }) => lastEndedAt))
   return {
@@ -87,5 +95,8 @@ function loopSubject(supervisor: string, { loop, queue }: LoopView): string {
 }
 
 function latest(times: readonly (string | undefined)[]): string | undefined {
-  return times.filter((time) => time !== undefined).sort().at(-1)
+  return times
+    .filter((time) => time !== undefined)
+    .sort()
+    .at(-1)
 }

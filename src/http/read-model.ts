@@ -48,7 +48,12 @@ export interface SupervisorView {
   readonly version?: string
   readonly uptimeMs?: number
   readonly loops: readonly LoopView[]
-  readonly slots: readonly { readonly queue: string; readonly size: number; readonly busy: number; readonly eligible: boolean }[]
+  readonly slots: readonly {
+    readonly queue: string
+    readonly size: number
+    readonly busy: number
+    readonly eligible: boolean
+  }[]
   readonly jobs: readonly RunningJobView[]
 }
 
@@ -102,12 +107,25 @@ async function readNow(source: FleetSource, configured: readonly string[]): Prom
     source.readQueues(queueNames),
     source.listOpen(),
   ])
-  return { supervisors: beats.map(supervisorView), queues, incidents }
+  return { supervisors: beats.map(readableView), queues, incidents }
+}
+
+function readableView(seen: SeenBeat): SupervisorView {
+  try {
+    return supervisorView(seen)
+  } catch {
+    return supervisorView({ ...seen, beat: undefined, broken: 'not the form of a beat' })
+  }
 }
 
 function supervisorView(seen: SeenBeat): SupervisorView {
   const { supervisor: name, beat, incarnation } = seen
-  const known = { name, state: stateOf(seen), heartbeatAgeMs: Math.max(0, seen.ageMs), ...(incarnation === undefined ? {} : { incarnation }) }
+  const known = {
+    name,
+    state: stateOf(seen),
+    heartbeatAgeMs: Math.max(0, seen.ageMs),
+    ...(incarnation === undefined ? {} : { incarnation }),
+  }
   if (!beat) return { ...known, loops: [], slots: [], jobs: [] }
   const { group, host, pid, version, uptimeMs } = beat
   return {

@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis'
 import { readBeats } from '../heartbeat/redis-heartbeats.js'
 import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
-import { systemClock } from '../platform/system-clock.js'
 import { fleetKeys } from '../platform/redis-keys.js'
+import { systemClock } from '../platform/system-clock.js'
 import { redisIncidents } from '../watchdog/redis-incidents.js'
 import type { FleetSource } from './read-model.js'
 

@@ -28,7 +28,9 @@ export function addRoutes(server: FastifyInstance, deps: RouteDeps): void {
   server.get('/readyz', async (_request, reply) => {
     const { outage, sight, lastCycleAt } = deps.watch()
     const ready = lastCycleAt !== undefined && outage === undefined && sight.judges !== 'none'
-    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unready', ...(sight.reason ? { reason: sight.reason } : {}) })
+    return reply
+      .code(ready ? 200 : 503)
+      .send({ status: ready ? 'ok' : 'unready', ...(sight.reason ? { reason: sight.reason } : {}) })
   })
   server.get('/metrics', async (_request, reply) => {
     const { outage, sight } = deps.watch()
@@ -50,7 +52,10 @@ export function addRoutes(server: FastifyInstance, deps: RouteDeps): void {
   })
   server.get('/', async (_request, reply) => {
     const view = await fleet()
-    return reply.type('text/html; charset=utf-8').header('content-security-policy', PAGE_POLICY).send(statusPage(health(view), view))
+    return reply
+      .type('text/html; charset=utf-8')
+      .header('content-security-policy', PAGE_POLICY)
+      .send(statusPage(health(view), view))
   })
 }
 

@@ -36,13 +36,17 @@ export async function startHttpServer(options: HttpServerOptions, deps: RouteDep
 
 function addErrors(server: FastifyInstance): void {
   server.setNotFoundHandler((request, reply) =>
-    reply.code(404).send(errorBody('NOT_FOUND', `${request.method} ${request.url.split('?', 1)[0] ?? ''}: there is no such address`)),
+    reply
+      .code(404)
+      .send(errorBody('NOT_FOUND', `${request.method} ${request.url.split('?', 1)[0] ?? ''}: there is no such address`)),
   )
   server.setErrorHandler((error, _request, reply) => {
     const status = statusOf(error)
     // What broke inside is for the log of whoever runs it, not for whoever asks.
     const message = status < 500 ? messageOf(error) : 'the request could not be served'
-    return reply.code(status).send(errorBody(status === 413 ? 'BODY_TOO_LARGE' : status < 500 ? 'BAD_REQUEST' : 'INTERNAL', message))
+    return reply
+      .code(status)
+      .send(errorBody(status === 413 ? 'BODY_TOO_LARGE' : status < 500 ? 'BAD_REQUEST' : 'INTERNAL', message))
   })
 }
 
@@ -57,7 +61,10 @@ async function listen(server: FastifyInstance, { host, port }: HttpServerOptions
   } catch (error) {
     await server.close()
     if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
-      throw new UserError('PORT_IN_USE', `port ${port} on ${host}: in use by another program; stop it, or choose another with --port (0 = any free)`)
+      throw new UserError(
+        'PORT_IN_USE',
+        `port ${port} on ${host}: in use by another program; stop it, or choose another with --port (0 = any free)`,
+      )
     }
     throw error
   }

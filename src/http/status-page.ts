@@ -41,7 +41,8 @@ function banner({ status, incidents, error }: HealthView): string {
 
 function section(title: string, heads: readonly string[], rows: readonly (readonly string[])[]): string {
   if (rows.length === 0) return `<h2>${title}</h2>\n<p class="none">none</p>`
-  const line = (tag: string, cells: readonly string[]) => `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`
+  const line = (tag: string, cells: readonly string[]) =>
+    `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`
   return `<h2>${title}</h2>
 <table>
 <thead>${line('th', heads)}</thead>
@@ -52,7 +53,13 @@ ${rows.map((row) => line('td', row)).join('\n')}
 }
 
 function incidentRow({ subject, cause, since, phase, stepMs, jobId }: Incident): string[] {
-  return [subject, cause, since, phase === undefined ? '' : `${phase}${stepMs === undefined ? '' : ` (${age(stepMs)})`}`, jobId ?? '']
+  return [
+    subject,
+    cause,
+    since,
+    phase === undefined ? '' : `${phase}${stepMs === undefined ? '' : ` (${age(stepMs)})`}`,
+    jobId ?? '',
+  ]
 }
 
 function supervisorRow({ name, state, heartbeatAgeMs, slots, loops, jobs }: SupervisorView): string[] {
@@ -61,7 +68,9 @@ function supervisorRow({ name, state, heartbeatAgeMs, slots, loops, jobs }: Supe
     state,
     `${age(heartbeatAgeMs)} ago`,
     slots.map(({ queue, busy, size }) => `${queue} ${busy}/${size}`).join(', '),
-    loops.map((loop) => `${loop.loop}${loop.queue === undefined ? '' : `:${loop.queue}`} ${loop.stale ? 'STALE' : loop.state}`).join(', '),
+    loops
+      .map((loop) => `${loop.loop}${loop.queue === undefined ? '' : `:${loop.queue}`} ${loop.stale ? 'STALE' : loop.state}`)
+      .join(', '),
     String(jobs.length),
   ]
 }

@@ -44,7 +44,11 @@ const plumbing = new Set([
   ...['event', 'seq', 'subjectKind', 'subject', 'cause', 'since', 'thresholdMs', 'incarnation', 'watchdogId', 'phase'],
 ])
 
-function prettySink(sink: LineSink): LineSink {
+/** A STUCK or RESUMED line says these in words. */
+const inIncident = new Set(['queue', 'ageMs', 'jobId', 'attempt', 'step', 'durationMs'])
+
+/** Makes finished JSON lines readable; for lines of other processes too. */
+export function prettySink(sink: LineSink): LineSink {
   const options: PrettyOptions = {
     colorize: process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined,
     translateTime: 'SYS:HH:MM:ss.l',
@@ -58,9 +62,10 @@ function prettySink(sink: LineSink): LineSink {
 
 function prettyMessage(line: Record<string, unknown>): string {
   const { role, name, msg } = line
+  const isIncident = 'incidentId' in line
   const who = [role, name].filter((part) => typeof part === 'string').join(' ')
   const fields = Object.entries(line)
-    .filter(([key, value]) => !plumbing.has(key) && value !== undefined)
+    .filter(([key, value]) => !plumbing.has(key) && !(isIncident && inIncident.has(key)) && value !== undefined)
     .map(([key, value]) => ` ${key}=${prettyValue(value)}`)
   return `[${who}] ${printable(String(msg ?? ''))}${fields.length > 0 ? ` ·${fields.join('')}` : ''}`
 }

@@ -44,8 +44,11 @@ type RunnableQueue = readonly [name: string, config: QueueConfig & { readonly ha
 /** How long a handler may go on after its signal aborted, milliseconds. */
 const ABORT_GRACE_MS = 1000
 const GOODBYE_TIMEOUT_MS = 2000
-/** A lease outlives its holder by so many intervals at most. */
-const LEASE_INTERVALS = 3
+/**
+ * A lease lives so many intervals: it must outlast a late cycle, and a dead holder's must be over soon enough that
+ * orphans are found within heartbeat.timeoutMs + two intervals.
+ */
+const LEASE_INTERVALS = 1.5
 /** Numbers tried after the host name when no name is configured. */
 const MAX_NAMES = 1000
 
@@ -214,7 +217,10 @@ export class Supervisor extends Service {
         owner: this.#owner,
         leaseMs: LEASE_INTERVALS * config.loops.pollIntervalMs,
         // Its looks are an interval apart, which is no pause of its own.
-        observer: new Observer({ timeoutMs: config.heartbeat.timeoutMs + config.loops.pollIntervalMs }),
+        observer: new Observer({
+          timeoutMs: config.heartbeat.timeoutMs,
+          pauseMs: config.heartbeat.timeoutMs + config.loops.pollIntervalMs,
+        }),
         clock: systemClock,
         facts: redisQueueFacts({ redis, keys, bullPrefix, now: Date.now, onError: (_queue, error) => onError(error) }),
         attemptsOf: (queue) => config.queues[queue]?.attempts.max ?? 1,

@@ -23,6 +23,9 @@ import { WatchLoop } from '../watchdog/watch-loop.js'
 /** When a queue is in no config, milliseconds: CONTRACT's defaults. */
 const DEFAULT_NO_WORKER_AFTER_MS = 30_000
 
+/** The longest call to Redis of a watchdog, milliseconds. */
+const MAX_CALL_MS = 2000
+
 export interface WatchdogDeps {
   readonly log?: LineLog
   readonly clock?: typeof systemClock
@@ -47,7 +50,9 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
   const log = deps.log ?? createLogger({ ...config.log, role: 'watchdog', name: id })
   const clock = deps.clock ?? systemClock
   const keys = fleetKeys(config.redis.prefix)
-  const redis = connectRedis(url, 'watch')
+  // A call that hangs must end well before it looks like a pause of this watchdog.
+  const callLimitMs = Math.min(MAX_CALL_MS, config.heartbeat.timeoutMs / 2, config.watchdog.redisUnreachableAfterMs / 2)
+  const redis = connectRedis(url, 'watch', { commandTimeout: callLimitMs })
   const askedRedis = connectRedis(url, 'watch')
   const subscriber = connectRedis(url, 'subscriber')
   const queues = Object.keys(config.queues)

@@ -14,6 +14,7 @@ import { type Late, lateIn, subjectOf } from '../heartbeat/beat.js'
 import type { Sight } from '../heartbeat/observer.js'
 import type { QueueFacts } from '../heartbeat/queue-facts.js'
 import type { SeenBeat } from '../heartbeat/seen-beat.js'
+import { messageOf } from '../kernel/errors.js'
 import type { Incident, Trouble } from './incident.js'
 import type { QueueCondition } from './queue-tracker.js'
 
@@ -68,7 +69,16 @@ export function diagnose(evidence: Evidence): Diagnosis {
     if (seen.broken !== undefined) setAside.set(seen.supervisor, seen.broken)
     else if (isKnown(seen, evidence.sight)) supervisors.set(seen.supervisor, seen)
   }
-  const ofSupervisors = [...supervisors.values()].flatMap(troublesOf)
+  const ofSupervisors: Finding[] = []
+  for (const seen of supervisors.values()) {
+    try {
+      ofSupervisors.push(...troublesOf(seen))
+    } catch (error) {
+      // JSON, but not of a beat: one garbled record must not blind the watchdog for all others.
+      supervisors.delete(seen.supervisor)
+      setAside.set(seen.supervisor, `not the form of a beat: ${messageOf(error)}`)
+    }
+  }
   const all = evidence.sight.judges === 'all'
   const queues = new Map(all ? evidence.queues.map((queue) => [queue.facts.queue, queue]) : [])
   const explaining = [...ofSupervisors, ...evidence.open.filter((incident) => !supervisors.has(incident.supervisor ?? ''))]
@@ -91,7 +101,9 @@ function troublesOf(seen: SeenBeat): Finding[] {
   if (isDead(seen)) return [deadProcess(seen)]
   if (!seen.beat) return []
   const late = lateIn(seen.beat)
-  const stale = new Set(late.filter((one) => one.cause === 'poll_stale' || one.cause === 'never_polled').map((one) => one.subject))
+  const stale = new Set(
+    late.filter((one) => one.cause === 'poll_stale' || one.cause === 'never_polled').map((one) => one.subject),
+  )
   return late
     .filter((one) => !(one.cause === 'lock_late' && stale.has(one.subject)))
     .map((one) => partFinding(seen, one, coverOf(one, late)))
@@ -123,7 +135,8 @@ function coverOf(part: Late, late: readonly Late[]): string | undefined {
 }
 
 function partFinding(seen: SeenBeat, late: Late, coveredBy: string | undefined): Finding {
-  const serves = late.kind === 'event_loop' ? servedBy(seen) : late.kind === 'loop' && late.queue !== undefined ? [late.queue] : undefined
+  const serves =
+    late.kind === 'event_loop' ? servedBy(seen) : late.kind === 'loop' && late.queue !== undefined ? [late.queue] : undefined
   const { queue, phase, jobId, attempt, step, stepMs } = late
   return {
     subjectKind: late.kind,

@@ -97,7 +97,9 @@ export class Health {
       const superseded: Decision[] = own ? [{ do: 'close', incident: own, outcome: 'superseded' }] : []
       return [...superseded, { do: 'open', trouble, observedAgoMs: 0 }]
     }
-    return own?.cause === 'watchdog_blind' && sight.judges === 'all' ? [{ do: 'close', incident: own, outcome: 'recovered' }] : []
+    return own?.cause === 'watchdog_blind' && sight.judges === 'all'
+      ? [{ do: 'close', incident: own, outcome: 'recovered' }]
+      : []
   }
 
   #ofOpen(incident: Incident, finding: Finding | undefined, input: HealthInput): Decision[] {
@@ -131,7 +133,12 @@ export class Health {
     }
     this.#sightings.set(incident.incidentId, { count: 0, since: now })
     const { calmSinceRedisMs: _, ...rest } = incident
-    const to = { ...rest, count: incident.count + count, lastAtRedisMs: redisNow, heldBack: incident.heldBack + (again ? 1 : 0) }
+    const to = {
+      ...rest,
+      count: incident.count + count,
+      lastAtRedisMs: redisNow,
+      heldBack: incident.heldBack + (again ? 1 : 0),
+    }
     return [{ do: 'update', from: incident, to }]
   }
 
@@ -168,7 +175,8 @@ function changeOf(incident: Incident, finding: Finding): Outcome | undefined {
 function supervisorEnd(incident: Incident, seen: SeenBeat): Outcome {
   if (seen.bye) return 'stopped'
   if (seen.incarnation === undefined && !isDead(seen)) return 'gone'
-  if (seen.incarnation !== undefined && incident.incarnation !== undefined && seen.incarnation !== incident.incarnation) return 'replaced'
+  if (seen.incarnation !== undefined && incident.incarnation !== undefined && seen.incarnation !== incident.incarnation)
+    return 'replaced'
   if (isDead(seen)) return 'superseded'
   return restsOnPurpose(incident, seen) ? 'stopped' : 'recovered'
 }

@@ -45,11 +45,20 @@ export interface Incident extends Trouble {
 }
 
 /** An incident as its finder proposes it; the store adds the number, the time and whether it flaps. */
-export type IncidentDraft = Omit<Incident, 'seq' | 'openedAtRedisMs' | 'lastAtRedisMs' | 'held' | 'heldBack' | 'calmSinceRedisMs'>
+export type IncidentDraft = Omit<
+  Incident,
+  'seq' | 'openedAtRedisMs' | 'lastAtRedisMs' | 'held' | 'heldBack' | 'calmSinceRedisMs'
+>
 
 export type Transition =
   | { readonly seq: number; readonly at: number; readonly event: 'stuck'; readonly incident: Incident }
-  | { readonly seq: number; readonly at: number; readonly event: 'flapping'; readonly incident: Incident; readonly openings: number }
+  | {
+      readonly seq: number
+      readonly at: number
+      readonly event: 'flapping'
+      readonly incident: Incident
+      readonly openings: number
+    }
   | {
       readonly seq: number
       readonly at: number

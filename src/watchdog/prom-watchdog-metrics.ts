@@ -13,7 +13,12 @@ export interface FleetGauges {
   readonly supervisors: readonly {
     readonly name: string
     readonly heartbeatAgeMs: number
-    readonly loops: readonly { readonly loop: string; readonly queue?: string; readonly lagMs: number; readonly stale: boolean }[]
+    readonly loops: readonly {
+      readonly loop: string
+      readonly queue?: string
+      readonly lagMs: number
+      readonly stale: boolean
+    }[]
   }[]
   readonly queues: readonly QueueFacts[]
   readonly incidents: readonly Incident[]
@@ -105,7 +110,11 @@ function gaugesOf(registry: Registry) {
   const gauge = <L extends string>(name: string, help: string, labelNames: L[]) =>
     new Gauge<L>({ name: `unstuck_${name}`, help, labelNames, registers: [registry] })
   return {
-    pollLag: gauge('poll_lag_seconds', 'How long a loop has made no progress, past what it may block for', ['supervisor', 'loop', 'queue']),
+    pollLag: gauge('poll_lag_seconds', 'How long a loop has made no progress, past what it may block for', [
+      'supervisor',
+      'loop',
+      'queue',
+    ]),
     pollStale: gauge('poll_stale', '1 while a loop is past its threshold', ['supervisor', 'loop', 'queue']),
     heartbeatAge: gauge('heartbeat_age_seconds', 'Age of the last beat', ['supervisor']),
     stuck: gauge('stuck', 'Open incidents', ['subject_kind', 'cause']),
@@ -132,7 +141,8 @@ function showFleet(gauges: Gauges, { supervisors, queues, incidents }: FleetGaug
   }
   for (const facts of queues) {
     const { queue, waiting, active, delayed, completed, failed } = facts
-    for (const [state, jobs] of Object.entries({ waiting, active, delayed, completed, failed })) gauges.queueJobs.set({ queue, state }, jobs)
+    for (const [state, jobs] of Object.entries({ waiting, active, delayed, completed, failed }))
+      gauges.queueJobs.set({ queue, state }, jobs)
     gauges.oldestWaiting.set({ queue }, Math.max(0, facts.headAgeMs ?? 0) / 1000)
     gauges.eligibleWorkers.set({ queue }, facts.eligible)
     gauges.queueStuck.set({ queue }, 0)

@@ -20,7 +20,7 @@ if not before then redis.call('SET', KEYS[1], epoch) end
 redis.call('ZADD', KEYS[4], now, ARGV[1])
 return {now, before or '', epoch,
   redis.call('ZRANGE', KEYS[2], '-inf', now, 'BYSCORE', 'WITHSCORES'),
-  redis.call('ZRANGE', KEYS[2], '(' .. (now + 2 * ARGV[3]), '+inf', 'BYSCORE', 'LIMIT', 0, 500),
+  redis.call('ZRANGE', KEYS[2], '+inf', '(' .. (now + 2 * ARGV[3]), 'BYSCORE', 'REV', 'LIMIT', 0, 100),
   redis.call('ZRANGE', KEYS[2], '(' .. now, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES'),
   redis.call('HVALS', KEYS[3]), redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES'),
   redis.call('ZCOUNT', KEYS[5], '-inf', now), redis.call('GET', KEYS[6]) or '0', redis.call('SMEMBERS', KEYS[7])}

@@ -19,7 +19,11 @@ export function lineOf(transition: Transition, watchdogId: string): Line {
   const fields = { event: transition.event, ...fieldsOf(incident), seq: transition.seq, watchdogId }
   switch (transition.event) {
     case 'stuck':
-      return { level: 'warn', fields, message: `STUCK ${incident.subject}: ${incident.cause} for ${age(incident.ageMs)}${whereabouts(incident)}` }
+      return {
+        level: 'warn',
+        fields,
+        message: `STUCK ${incident.subject}: ${incident.cause} for ${age(incident.ageMs)}${whereabouts(incident)}`,
+      }
     case 'flapping': {
       const { openings } = transition
       const message = `FLAPPING ${incident.subject}: ${incident.cause} ${openings} times in 10 min, held until it is calm`
@@ -37,7 +41,22 @@ export function lineOf(transition: Transition, watchdogId: string): Line {
 function fieldsOf(incident: Incident): Record<string, string | number> {
   const { incidentId, subjectKind, subject, queue, supervisor, incarnation, cause, since, ageMs, thresholdMs } = incident
   const { phase, jobId, attempt, step } = incident
-  const all = { incidentId, subjectKind, subject, queue, supervisor, incarnation, cause, since, ageMs, thresholdMs, phase, jobId, attempt, step }
+  const all = {
+    incidentId,
+    subjectKind,
+    subject,
+    queue,
+    supervisor,
+    incarnation,
+    cause,
+    since,
+    ageMs,
+    thresholdMs,
+    phase,
+    jobId,
+    attempt,
+    step,
+  }
   return Object.fromEntries(Object.entries(all).filter((entry): entry is [string, string | number] => entry[1] !== undefined))
 }
 

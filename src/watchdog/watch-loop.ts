@@ -19,7 +19,8 @@ import { type Diagnosis, diagnose } from './diagnosis.js'
 import { type Decision, Health } from './health.js'
 import type { Incident, IncidentDraft, Incidents, Transition } from './incident.js'
 import { Outage } from './outage.js'
-import { type QueueCondition, QueueTracker, type QueueThresholds } from './queue-tracker.js'
+import { type QueueCondition, type QueueThresholds, QueueTracker } from './queue-tracker.js'
+import { ReadingPlan } from './reading-plan.js'
 import { type LineLog, lineOf } from './report.js'
 import { Speaker } from './speaker.js'
 import type { Hints, StoreLook, WatchStore } from './watch-store.js'
@@ -76,11 +77,8 @@ export class WatchLoop extends Service {
   readonly #tracker: QueueTracker
   readonly #outage: Outage
   readonly #speaker: Speaker
-  readonly #hinted = new Set<string>()
-  /** When a supervisor was read last, and whether it was in trouble then. */
-  readonly #reads = new Map<string, { at: number; troubled: boolean }>()
+  readonly #plan: ReadingPlan
   readonly #complaints = new Set<string>()
-  readonly #setAside = new Set<string>()
   #unrecorded: Transition[] = []
   #lastOpen: readonly Incident[] = []
   /** What was open when the store was last known to remember. */
@@ -97,11 +95,18 @@ export class WatchLoop extends Service {
     super()
     const { watchdogId, clock, incidents, log, telemetry, timeoutMs, goneAfterMs, newId } = options
     this.#options = options
+    this.#plan = new ReadingPlan(options.intervalMs)
     this.#observer = new Observer({ timeoutMs })
     this.#health = new Health({ watchdogId, goneAfterMs, timeoutMs })
     this.#tracker = new QueueTracker(options.thresholdsOf)
     this.#outage = new Outage({ watchdogId, thresholdMs: options.redisUnreachableAfterMs, newId })
-    this.#speaker = new Speaker({ watchdogId, clock, incidents, log, onSaid: (transition) => telemetry.lineWritten(transition) })
+    this.#speaker = new Speaker({
+      watchdogId,
+      clock,
+      incidents,
+      log,
+      onSaid: (transition) => telemetry.lineWritten(transition),
+    })
   }
 
   get view(): WatchView {
@@ -124,7 +129,7 @@ export class WatchLoop extends Service {
   }
 
   #onHint(supervisor: string): void {
-    this.#hinted.add(supervisor)
+    this.#plan.hint(supervisor)
     this.#wakeIn(HINTS_TOGETHER_MS)
   }
 
@@ -143,7 +148,7 @@ export class WatchLoop extends Service {
     this.#inFlight = this.#guardedCycle().then((nextInMs) => {
       this.#inFlight = undefined
       const regular = Math.min(this.#options.intervalMs, QUEUE_INTERVAL_MS)
-      this.#wakeIn(this.#hinted.size > 0 ? HINTS_TOGETHER_MS : Math.min(regular, nextInMs + JUST_PAST_MS))
+      this.#wakeIn(this.#plan.hasHints ? HINTS_TOGETHER_MS : Math.min(regular, nextInMs + JUST_PAST_MS))
     })
   }
 
@@ -172,7 +177,14 @@ export class WatchLoop extends Service {
     await this.#catchUp(look)
     const diagnosis = await this.#examine(look)
     const { redisNow, open, watchdogs } = look
-    const decisions = this.#health.decide({ sight: this.#sight, diagnosis, open, watchdogs, redisNow, now: clock.monotonicMs() })
+    const decisions = this.#health.decide({
+      sight: this.#sight,
+      diagnosis,
+      open,
+      watchdogs,
+      redisNow,
+      now: clock.monotonicMs(),
+    })
     await this.#act(decisions, look, lookedAt)
     this.#lastCycleAt = clock.now()
     return Math.min(look.nextDueInMs, this.#ripensInMs)
@@ -183,7 +195,13 @@ export class WatchLoop extends Service {
     try {
       const look = await store.look()
       const after = clock.monotonicMs()
-      this.#sight = this.#observer.looked({ redisNow: look.redisNow, epochBefore: look.epochBefore, epoch: look.epoch, before, after })
+      this.#sight = this.#observer.looked({
+        redisNow: look.redisNow,
+        epochBefore: look.epochBefore,
+        epoch: look.epoch,
+        before,
+        after,
+      })
       this.#endOutage()
       return look
     } catch {
@@ -211,7 +229,8 @@ export class WatchLoop extends Service {
       await incidents.record(this.#unrecorded)
       this.#unrecorded = []
     }
-    if (look.fromTheFuture.length > 0) await store.pullIn(look.fromTheFuture, look.queues)
+    // Deadlines jump only with the store's clock, and then this watchdog is blind. Else they are just longer than ours.
+    if (this.#sight.judges !== 'all' && look.fromTheFuture.length > 0) await store.pullIn(look.fromTheFuture, look.queues)
     // Not while blind: whoever wrote a line just before an outage comes first, to say that it did.
     if (look.overdueLines > 0 && this.#sight.judges !== 'none') await this.#speaker.sayUnsaid()
   }
@@ -221,7 +240,7 @@ export class WatchLoop extends Service {
     const sight = this.#sight
     const judging = sight.judges !== 'none'
     if (!judging) this.#tracker.forget()
-    const names = judging ? this.#toRead(look, clock.monotonicMs()) : []
+    const names = judging ? this.#plan.next(look, clock.monotonicMs()) : []
     const [beats, facts] = await Promise.all([
       store.readBeats(names),
       judging ? queueFacts.read([...new Set([...queues, ...look.queues])]) : [],
@@ -237,36 +256,8 @@ export class WatchLoop extends Service {
       watchdogLostAfterMs: Math.max(timeoutMs, 3 * intervalMs),
       open: look.open,
     })
-    this.#remember(names, diagnosis, now)
+    for (const complaint of this.#plan.examined(names, diagnosis, now)) this.#warn(complaint)
     return diagnosis
-  }
-
-  /** Those that are due, hinted at, or in an open incident; what was in trouble a moment ago only once an interval. */
-  #toRead(look: StoreLook, now: number): string[] {
-    const names = new Set(look.due.keys())
-    for (const { supervisor } of look.open) {
-      if (supervisor !== undefined) names.add(supervisor)
-    }
-    for (const known of this.#reads.keys()) {
-      if (!names.has(known)) this.#reads.delete(known)
-    }
-    for (const name of names) {
-      const read = this.#reads.get(name)
-      if (read?.troubled && now - read.at < this.#options.intervalMs) names.delete(name)
-    }
-    for (const name of this.#hinted) names.add(name)
-    this.#hinted.clear()
-    return [...names]
-  }
-
-  #remember(names: readonly string[], diagnosis: Diagnosis, now: number): void {
-    const troubled = new Set(diagnosis.findings.map((finding) => finding.supervisor))
-    for (const name of names) this.#reads.set(name, { at: now, troubled: troubled.has(name) || diagnosis.setAside.has(name) })
-    for (const [name, why] of diagnosis.setAside) {
-      if (!this.#setAside.has(name)) this.#warn(`supervisor:${name}: its record cannot be read and is set aside (${why})`)
-      this.#setAside.add(name)
-    }
-    for (const name of diagnosis.supervisors.keys()) this.#setAside.delete(name)
   }
 
   /** Ends come before beginnings: a subject has one open incident. */
@@ -320,7 +311,14 @@ export class WatchLoop extends Service {
     const ended = this.#outage.answered()
     if (!ended) return
     const { incident, silentMs } = ended
-    this.#sayAlone({ seq: 0, at: this.#options.clock.now(), event: 'resumed', outcome: 'recovered', durationMs: silentMs, incident })
+    this.#sayAlone({
+      seq: 0,
+      at: this.#options.clock.now(),
+      event: 'resumed',
+      outcome: 'recovered',
+      durationMs: silentMs,
+      incident,
+    })
   }
 
   /** Of Redis itself each watchdog speaks alone, and tells the stream when there is one again. */

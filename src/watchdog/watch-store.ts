@@ -10,7 +10,7 @@ export interface StoreLook {
   readonly epoch: string
   /** Supervisors that somebody must look at now, by how long they have been due, milliseconds. */
   readonly due: ReadonlyMap<string, number>
-  /** Supervisors due so far ahead that the store's clock must have stepped back. */
+  /** Supervisors due so far ahead that the store's clock may have stepped back; the farthest first, some at a time. */
   readonly fromTheFuture: readonly string[]
   /** Milliseconds until the next one falls due; Infinity when none will. */
   readonly nextDueInMs: number

@@ -1,7 +1,13 @@
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fleetKeys } from '../../src/platform/redis-keys.js'
-import { FLAPPING_OPENINGS, type Incident, type IncidentDraft, type Incidents, type Transition } from '../../src/watchdog/incident.js'
+import {
+  FLAPPING_OPENINGS,
+  type Incident,
+  type IncidentDraft,
+  type Incidents,
+  type Transition,
+} from '../../src/watchdog/incident.js'
 import { redisIncidents } from '../../src/watchdog/redis-incidents.js'
 import { MemoryIncidents } from '../support/memory-incidents.js'
 import { startTestRedis, type TestRedis } from '../support/redis.js'
@@ -38,7 +44,8 @@ function only<T>(list: readonly T[]): T {
 
 function contract(name: string, setup: () => Promise<Harness>) {
   describe(`incidents (${name})`, () => {
-    const openOne = async (incidents: Incidents, one = draft()): Promise<Incident> => only(await incidents.open(one, NEWEST)).incident
+    const openOne = async (incidents: Incidents, one = draft()): Promise<Incident> =>
+      only(await incidents.open(one, NEWEST)).incident
 
     it('B1 of three that open the same subject at once one wins', async () => {
       const { incidents } = await setup()
@@ -53,7 +60,11 @@ function contract(name: string, setup: () => Promise<Harness>) {
       const incident = await openOne(incidents)
       const won = await Promise.all([1, 2, 3].map(() => incidents.close(incident, 'recovered')))
       const transition = only(won.flat())
-      expect(transition).toMatchObject({ event: 'resumed', outcome: 'recovered', incident: { subject: incident.subject, serves: [] } })
+      expect(transition).toMatchObject({
+        event: 'resumed',
+        outcome: 'recovered',
+        incident: { subject: incident.subject, serves: [] },
+      })
       expect(transition.event === 'resumed' && transition.durationMs).toBeGreaterThanOrEqual(301_000)
       expect(await incidents.listOpen()).toEqual([])
     })

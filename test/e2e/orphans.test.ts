@@ -1,8 +1,8 @@
 /** Orphans by knowledge: what becomes of jobs when their supervisor or Redis goes away (BEHAVIOURS B3, D1, D9, D10, D13). */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
-import { Dispatcher } from '../../dist/index.js'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { Dispatcher } from '../../src/index.js'
 import { type LogLine, scene, until } from '../support/processes.js'
 
 /** Notes each start and end in a file of its own name, so that a test can count runs; works until told to stop. */
@@ -21,7 +21,8 @@ async function setup(queue: object = {}, more: object = {}) {
   const stage = await scene()
   const queues = { jobs: { handler: stage.handler('jobs', NOTING), threads: 4, ...queue } }
   const config = { queues, ...more }
-  const dispatcher = new Dispatcher({ redis: { url: stage.redis.url } })
+  const dispatcher = await Dispatcher.connect({ redis: { url: stage.redis.url }, queues })
+  onTestFinished(() => dispatcher.close())
   return {
     ...stage,
     dispatcher,
@@ -76,7 +77,6 @@ describe('a supervisor that is lost', () => {
     )
     // One for the attempt that was lost, one for the attempt that succeeded.
     expect(await client.hget('bull:jobs:1', 'atm')).toBe('2')
-    await dispatcher.close()
   })
 
   it('D9 a supervisor that was taken for dead (SIGSTOP) and comes back is fenced off: its run aborts, its result is refused', async () => {
@@ -107,7 +107,6 @@ describe('a supervisor that is lost', () => {
     )
     expect(await client.hget('bull:jobs:1', 'returnvalue')).toBe('2')
     expect(runs().filter((run) => run.what === 'start')).toHaveLength(2)
-    await dispatcher.close()
   })
 
   it('B3 D9 Redis away for longer than the locks live starts no job beside its live run', async () => {
@@ -140,7 +139,6 @@ describe('a supervisor that is lost', () => {
     expect(await client.hget('bull:jobs:1', 'atm')).toBe('1')
     const stuck = dog.lines.filter(event('stuck')).map((line) => line['cause'])
     expect(stuck).toEqual(['redis_unreachable'])
-    await dispatcher.close()
   })
 
   it('a job that Redis made active and nobody began (its reply was lost) is disowned and runs again', async () => {
@@ -175,7 +173,6 @@ describe('a supervisor that is lost', () => {
       () => client.zcard('bull:jobs:completed'),
       (count) => count === 2,
     )
-    await dispatcher.close()
   })
 })
 
@@ -209,9 +206,11 @@ describe('two supervisors', () => {
       .map((run) => run.id)
     expect(new Set(starts).size).toBe(40)
     expect(starts).toHaveLength(40)
-    await dispatcher.close()
   })
 })
+
+/** Ignores its signal. */
+const STUBBORN = 'export default () => new Promise(() => setInterval(() => {}, 1000))'
 
 describe('a clean stop', () => {
   it('D13 SIGTERM takes no more, waits for what runs, exits 0, and nothing is STUCK', async () => {
@@ -237,30 +236,27 @@ describe('a clean stop', () => {
       (score) => score === null,
     )
     expect(dog.lines.filter(event('stuck'))).toEqual([])
-    await dispatcher.close()
   })
 
   it('D13 what does not end within the grace is handed back uncharged, to delayed', async () => {
-    const { supervisor, config, client, dispatcher, runs } = await setup({}, { ...fast, supervisor: { drainMs: 500 } })
+    const { supervisor, config, client, dispatcher, handler } = await setup({}, { ...fast, supervisor: { drainMs: 500 } })
+    handler('jobs', STUBBORN)
     const only = await supervisor(config, ['--name', 'only'])
     await dispatcher.add('jobs', {}, { jobId: 'stubborn' })
     await until(
-      async () => runs().length,
+      () => client.llen('bull:jobs:active'),
       (count) => count === 1,
     )
-    await client.set('keep', 1)
     only.kill('SIGTERM')
     expect(await only.exited).toBe(0)
     expect(await client.zcard('bull:jobs:delayed')).toBe(1)
     expect(await client.hget('bull:jobs:stubborn', 'atm')).toBeNull()
     expect(await client.llen('bull:jobs:active')).toBe(0)
-    await dispatcher.close()
   })
 
   it('D13 a second signal forces', async () => {
-    const stubborn = `export default () => new Promise(() => setInterval(() => {}, 1000))`
     const { supervisor, config, client, dispatcher, handler } = await setup({}, { ...fast, supervisor: { drainMs: 600_000 } })
-    handler('jobs', stubborn)
+    handler('jobs', STUBBORN)
     const only = await supervisor(config, ['--name', 'only'])
     await dispatcher.add('jobs', {})
     await until(
@@ -275,7 +271,6 @@ describe('a clean stop', () => {
     only.kill('SIGTERM')
     expect(await only.exited).toBe(0)
     expect(await client.zcard('bull:jobs:delayed')).toBe(1)
-    await dispatcher.close()
   })
 })
 
@@ -321,7 +316,6 @@ describe('a thread that goes wrong', () => {
       (count) => count === 1,
     )
     expect(await state(id)).toEqual({ reason: expect.stringMatching(reason), atm: '1' })
-    await dispatcher.close()
   })
 
   it('D10 with terminate a thread that never returns is killed and replaced, and its attempt counted once', async () => {
@@ -343,7 +337,6 @@ describe('a thread that goes wrong', () => {
       () => client.zcard('bull:jobs:completed'),
       (count) => count === 2,
     )
-    await dispatcher.close()
   })
 
   it('D10 with several jobs a thread the culprit is charged and its neighbours are handed back uncharged', async () => {
@@ -365,7 +358,6 @@ describe('a thread that goes wrong', () => {
     )
     for (const id of [one, two]) expect(await state(id)).toEqual({ reason: null, atm: '1' })
     expect(await state(culprit)).toEqual({ reason: expect.stringMatching(/thread terminated/), atm: '1' })
-    await dispatcher.close()
   })
 
   it('D10 with report it is left alone', async () => {
@@ -381,6 +373,5 @@ describe('a thread that goes wrong', () => {
     )
     expect(await client.llen('bull:jobs:active')).toBe(1)
     expect(first.lines.filter(event('terminated'))).toEqual([])
-    await dispatcher.close()
   })
 })

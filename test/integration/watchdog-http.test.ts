@@ -1,17 +1,17 @@
 import { request } from 'node:http'
+import { setTimeout } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { afterEach, describe, expect, it } from 'vitest'
-import { redisBeatWriter } from '../../src/heartbeat/redis-heartbeats.js'
-import { lateIn } from '../../src/heartbeat/beat.js'
+import type { HealthView } from '../../src/http/health-view.js'
 import type { Config } from '../../src/platform/config.js'
 import { queueKeys } from '../../src/platform/redis-keys.js'
 import { startWatchdog } from '../../src/processes/watchdog.js'
-import type { HealthView } from '../../src/http/health-view.js'
 import { beatOf, jobOf, loopOf, threadOf } from '../support/beats.js'
-import { testConfig } from '../support/watchdog-config.js'
+import { startFakeSupervisor } from '../support/fake-supervisor.js'
 import { startTestRedis } from '../support/redis.js'
+import { testConfig } from '../support/watchdog-config.js'
 
-const cleanups: (() => Promise<unknown> | void)[] = []
+const cleanups: (() => unknown)[] = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
@@ -34,23 +34,20 @@ async function setup(http: Partial<Config['http']> = {}) {
   return { server, redis, watchdog, config, lines, get, health }
 }
 
-/** Asks again until it holds: what is awaited is the watchdog's own next look. */
+/** Asks again, every 50 ms, until it holds: what is awaited is the watchdog's own next look. */
 async function until<T>(ask: () => Promise<T>, holds: (answer: T) => boolean): Promise<T> {
   const deadline = Date.now() + 10_000
   for (;;) {
     const answer = await ask()
     if (holds(answer)) return answer
     if (Date.now() > deadline) throw new Error(`still ${JSON.stringify(answer)}`)
+    await setTimeout(50)
   }
 }
 
-async function beatingSupervisor(redis: Redis, beat = beatOf()) {
-  const writer = redisBeatWriter(redis, { prefix: '{unstuck}', supervisor: 'a', incarnation: 'a-1', host: 'h', pid: 1, timeoutMs: 1000, queues: ['img'] })
-  await writer.register()
-  const send = () => writer.beat(beat, lateIn(beat).length > 0, true)
-  await send()
-  const timer = setInterval(() => void send().catch(() => undefined), 200)
-  cleanups.push(() => clearInterval(timer))
+async function beatingSupervisor(redis: Redis, first = beatOf()): Promise<void> {
+  const supervisor = await startFakeSupervisor(redis, { first, timeoutMs: 1000 })
+  cleanups.push(() => supervisor.stopBeating())
 }
 
 describe('the HTTP server of the watchdog', () => {
@@ -64,7 +61,10 @@ describe('the HTTP server of the watchdog', () => {
       lastPollStartedAt: '2023-11-14T22:13:20.000Z',
       lastPollCompletedAt: '2023-11-14T22:13:21.000Z',
       pollStaleThresholdMs: 60_000,
-      queues: [{ name: 'img', waiting: 0, active: 0, eligible: 1, stuck: false }],
+      queues: [
+        { name: 'img', waiting: 0, active: 0, eligible: 1, stuck: false },
+        { name: 'mail', waiting: 0, active: 0, eligible: 0, stuck: false },
+      ],
       supervisors: [{ name: 'a', state: 'running' }],
       incidents: [],
     })
@@ -76,7 +76,6 @@ describe('the HTTP server of the watchdog', () => {
   it('says wedged for a stale loop, which wins over a stuck queue, and shows both', async () => {
     const { redis, health, get } = await setup()
     await redis.lpush(queueKeys('bull', 'mail').wait, '1')
-    await redis.sadd('{unstuck}:queues', 'mail')
     await beatingSupervisor(redis, beatOf({ loops: [loopOf({ ageMs: 66_000, phase: 'moveToActive' })] }))
     const answer = await until(health, ({ incidents }) => incidents.length === 2)
     expect(answer).toMatchObject({ status: 'wedged', pollStale: true, hasStuckQueue: true })
@@ -102,7 +101,11 @@ describe('the HTTP server of the watchdog', () => {
     expect((await get('/readyz')).status).toBe(503)
     expect((await get('/livez')).status).toBe(200)
     expect(await (await get('/metrics')).text()).toMatch(/^unstuck_redis_up 0$/m)
-    expect((await get('/api/v1/queues')).status).toBe(503)
+    // What was read less than a second ago is shown until then.
+    await until(
+      () => get('/api/v1/queues'),
+      ({ status }) => status === 503,
+    )
     server.resume()
     await until(health, ({ status }) => status === 'ok')
   })
@@ -132,7 +135,10 @@ describe('the HTTP server of the watchdog', () => {
 
   it('E4 escapes what it shows on the page', async () => {
     const { redis, get, health } = await setup()
-    await beatingSupervisor(redis, beatOf({ threads: [threadOf({ tickAgeMs: 12_000 })], jobs: [jobOf({ id: '<script>alert(1)</script>', step: '"&\'' })] }))
+    await beatingSupervisor(
+      redis,
+      beatOf({ threads: [threadOf({ tickAgeMs: 12_000 })], jobs: [jobOf({ id: '<script>alert(1)</script>', step: '"&\'' })] }),
+    )
     await until(health, ({ incidents }) => incidents.length === 1)
     const page = await get('/')
     expect(page.headers.get('content-type')).toMatch(/^text\/html/)
@@ -156,21 +162,28 @@ describe('the HTTP server of the watchdog', () => {
   it('E4 without a token a foreign Host is refused, and unknown addresses say so', async () => {
     const { watchdog, get } = await setup()
     const status = await new Promise((resolve, reject) => {
-      request(`${watchdog.address}/api/v1/health`, { headers: { host: 'evil.example' } }, (response) => resolve(response.resume().statusCode))
+      request(`${watchdog.address}/api/v1/health`, { headers: { host: 'evil.example' } }, (response) =>
+        resolve(response.resume().statusCode),
+      )
         .on('error', reject)
         .end()
     })
     expect(status).toBe(403)
     const unknown = await get('/api/v1/nothing?x=1')
     expect(unknown.status).toBe(404)
-    expect(await unknown.json()).toEqual({ error: { code: 'NOT_FOUND', message: 'GET /api/v1/nothing: there is no such address' } })
+    expect(await unknown.json()).toEqual({
+      error: { code: 'NOT_FOUND', message: 'GET /api/v1/nothing: there is no such address' },
+    })
   })
 
   it('E4 a port in use is one line that names it and the fix', async () => {
     const { watchdog, config } = await setup()
     const port = Number(new URL(watchdog.address).port)
     const second = startWatchdog({ ...config, http: { ...config.http, port } }, { id: 'w2' })
-    await expect(second).rejects.toMatchObject({ code: 'PORT_IN_USE', message: expect.stringMatching(new RegExp(`^port ${port} on 127.0.0.1: in use .*--port`)) })
+    await expect(second).rejects.toMatchObject({
+      code: 'PORT_IN_USE',
+      message: expect.stringMatching(new RegExp(`^port ${port} on 127.0.0.1: in use .*--port`)),
+    })
   })
 
   it('B4 says goodbye when it is stopped: nobody will call it lost', async () => {

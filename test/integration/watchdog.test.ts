@@ -3,8 +3,6 @@ import { EventEmitter, once } from 'node:events'
 import { Redis } from 'ioredis'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Beat } from '../../src/heartbeat/beat.js'
-import { lateIn } from '../../src/heartbeat/beat.js'
-import { redisBeatWriter } from '../../src/heartbeat/redis-heartbeats.js'
 import { redisQueueFacts } from '../../src/heartbeat/redis-queue-facts.js'
 import { connectRedis } from '../../src/platform/redis.js'
 import { fleetKeys, queueKeys } from '../../src/platform/redis-keys.js'
@@ -13,11 +11,11 @@ import { redisIncidents } from '../../src/watchdog/redis-incidents.js'
 import { redisHints, redisWatchStore } from '../../src/watchdog/redis-watch-store.js'
 import { WatchLoop } from '../../src/watchdog/watch-loop.js'
 import { beatOf, jobOf, loopOf, threadOf } from '../support/beats.js'
+import { type FakeSupervisor, startFakeSupervisor } from '../support/fake-supervisor.js'
 import { startTestRedis, type TestRedis } from '../support/redis.js'
 
-const PREFIX = '{unstuck}'
 const TIMEOUT_MS = 600
-const keys = fleetKeys(PREFIX)
+const keys = fleetKeys('{unstuck}')
 
 interface Line {
   readonly watchdogId: string
@@ -45,7 +43,7 @@ class Lines extends EventEmitter {
   }
 }
 
-const cleanups: (() => Promise<unknown> | void)[] = []
+const cleanups: (() => unknown)[] = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
@@ -79,7 +77,10 @@ class CountedCycles extends EventEmitter {
 async function startWatchdog({ server, lines }: { server: TestRedis; lines: Lines }, watchdogId: string) {
   const redis = connectRedis(server.url, 'watch', { commandTimeout: 300 })
   const subscriber = connectRedis(server.url, 'subscriber')
-  const log = { info: (fields: object, msg: string) => lines.add(fields, msg), warn: (fields: object, msg: string) => lines.add(fields, msg) }
+  const log = {
+    info: (fields: object, msg: string) => lines.add(fields, msg),
+    warn: (fields: object, msg: string) => lines.add(fields, msg),
+  }
   const telemetry = new CountedCycles()
   const loop = new WatchLoop({
     watchdogId,
@@ -111,25 +112,10 @@ async function waitUntilSettled(loop: WatchLoop, telemetry: CountedCycles): Prom
   while (loop.view.sight.judges !== 'all') await telemetry.more(1)
 }
 
-/** A supervisor that beats every 100 ms from what the test last said of it. */
-async function startSupervisor(redis: Redis, first: Beat, incarnation = 'a-1') {
-  const options = { prefix: PREFIX, supervisor: 'a', incarnation, host: 'h', pid: 1, timeoutMs: TIMEOUT_MS, queues: ['img'] }
-  const writer = redisBeatWriter(redis, options)
-  let beat = first
-  await writer.register()
-  const send = (hint: boolean) => writer.beat(beat, lateIn(beat).length > 0, hint)
-  await send(true)
-  const timer = setInterval(() => void send(false).catch(() => undefined), 100)
-  const stopBeating = () => clearInterval(timer)
-  cleanups.push(stopBeating)
-  return {
-    writer,
-    stopBeating,
-    async become(next: Beat) {
-      beat = next
-      await send(true)
-    },
-  }
+async function startSupervisor(redis: Redis, first: Beat, incarnation = 'a-1'): Promise<FakeSupervisor> {
+  const supervisor = await startFakeSupervisor(redis, { first, incarnation, timeoutMs: TIMEOUT_MS })
+  cleanups.push(() => supervisor.stopBeating())
+  return supervisor
 }
 
 describe('three watchdogs on one Redis', () => {
@@ -179,7 +165,14 @@ describe('three watchdogs on one Redis', () => {
   it('B1 a line that a killed watchdog won and never wrote is written by another, once', async () => {
     const context = await setup()
     const incidents = redisIncidents(context.redis, keys)
-    const draft = { incidentId: 'x', subjectKind: 'queue', subject: 'queue:img', cause: 'scheduler_overdue', ageMs: 1, thresholdMs: 0 } as const
+    const draft = {
+      incidentId: 'x',
+      subjectKind: 'queue',
+      subject: 'queue:img',
+      cause: 'scheduler_overdue',
+      ageMs: 1,
+      thresholdMs: 0,
+    } as const
     await incidents.open({ ...draft, since: new Date(0).toISOString(), watchdogId: 'dead', queue: 'img', count: 1 }, 0)
     const watchdogs = await Promise.all(['w1', 'w2', 'w3'].map((id) => startWatchdog(context, id)))
     await context.lines.waitFor('stuck', 'queue:img')
@@ -223,7 +216,9 @@ describe('three watchdogs on one Redis', () => {
     await Promise.all(['w1', 'w2', 'w3'].map((id) => context.lines.waitFor('resumed', `watchdog:${id}`)))
     await supervisor.become(beatOf())
     await context.lines.waitFor('resumed', 'supervisor:a/main')
-    expect(context.lines.all.every(({ subject, cause }) => subject === 'supervisor:a/main' || cause === 'watchdog_blind')).toBe(true)
+    expect(context.lines.all.every(({ subject, cause }) => subject === 'supervisor:a/main' || cause === 'watchdog_blind')).toBe(
+      true,
+    )
     expect(context.lines.all).toHaveLength(8)
   })
 
@@ -255,7 +250,10 @@ describe('three watchdogs on one Redis', () => {
     await context.redis.del(queueKeys('bull', 'img').wait)
     await context.lines.waitFor('resumed', 'queue:img')
     await supervisor.become(beatOf({ loops: [loopOf({ ageMs: 66_000, phase: 'moveToActive' })] }))
-    expect(await context.lines.waitFor('stuck', 'supervisor:a/loop:fetch:img')).toMatchObject({ cause: 'poll_stale', phase: 'moveToActive' })
+    expect(await context.lines.waitFor('stuck', 'supervisor:a/loop:fetch:img')).toMatchObject({
+      cause: 'poll_stale',
+      phase: 'moveToActive',
+    })
     await context.redis.lpush(queueKeys('bull', 'img').wait, '2')
     await telemetry.more(10)
     expect(context.lines.of('stuck', 'queue:img')).toHaveLength(1)

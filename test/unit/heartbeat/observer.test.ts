@@ -61,14 +61,17 @@ describe('an observer', () => {
     expect(looksFor(1000)).toMatchObject({ judges: 'all', reason: undefined })
   })
 
-  it.each([HOUR_MS, -HOUR_MS, 600, -600])('A13 a step of the store clock by %i ms blinds it for one timeout, not longer', (step) => {
-    const { settle, stepStoreClock, look, looksFor } = setup()
-    expect(settle().judges).toBe('all')
-    stepStoreClock(step)
-    expect(look()).toMatchObject({ judges: 'none', reason: 'clock_jump' })
-    expect(looksFor(TIMEOUT_MS - 1000).judges).toBe('none')
-    expect(looksFor(1000).judges).toBe('all')
-  })
+  it.each([HOUR_MS, -HOUR_MS, 600, -600])(
+    'A13 a step of the store clock by %i ms blinds it for one timeout, not longer',
+    (step) => {
+      const { settle, stepStoreClock, look, looksFor } = setup()
+      expect(settle().judges).toBe('all')
+      stepStoreClock(step)
+      expect(look()).toMatchObject({ judges: 'none', reason: 'clock_jump' })
+      expect(looksFor(TIMEOUT_MS - 1000).judges).toBe('none')
+      expect(looksFor(1000).judges).toBe('all')
+    },
+  )
 
   it('A13 slewing within the tolerance and slow round trips blind nobody', () => {
     const { settle, stepStoreClock, look } = setup()

@@ -37,7 +37,15 @@ function setup(watchdogs = ['w1']) {
     now += passMs
     for (const health of healths) {
       const open = await store.listOpen()
-      const whole: Evidence = { sight: clear, supervisors: [], queues: [], watchdogs: [], watchdogLostAfterMs: 5000, ...evidence, open }
+      const whole: Evidence = {
+        sight: clear,
+        supervisors: [],
+        queues: [],
+        watchdogs: [],
+        watchdogLostAfterMs: 5000,
+        ...evidence,
+        open,
+      }
       const input = { sight: whole.sight, diagnosis: diagnose(whole), open, watchdogs: whole.watchdogs, redisNow: now, now }
       for (const decision of health.decide(input)) await act(decision)
     }
@@ -158,7 +166,12 @@ describe('incidents over many cycles', () => {
     ['drained', 'it ran empty', factsOf({ waiting: 0 }), []],
     ['recovered', 'it moves', factsOf({ waiting: 5 }), []],
     ['stopped', 'it was paused', factsOf({ waiting: 5, paused: true }), []],
-    ['superseded', 'another trouble began', factsOf({ waiting: 5 }), [{ cause: 'no_eligible_worker', heldMs: 0, thresholdMs: 600 }] as const],
+    [
+      'superseded',
+      'another trouble began',
+      factsOf({ waiting: 5 }),
+      [{ cause: 'no_eligible_worker', heldMs: 0, thresholdMs: 600 }] as const,
+    ],
   ])('B9 a queue is RESUMED as %s when %s', async (outcome, _when, facts, conditions) => {
     const { cycle, said } = setup()
     await cycle({ queues: [{ facts: factsOf({ waiting: 5 }), conditions: [notMoving] }] })
@@ -176,7 +189,9 @@ describe('incidents over many cycles', () => {
   it('a subject with another cause is superseded and said anew', async () => {
     const { cycle, said } = setup()
     await cycle({ queues: [{ facts: factsOf(), conditions: [notMoving] }] })
-    await cycle({ queues: [{ facts: factsOf(), conditions: [{ cause: 'no_eligible_worker', heldMs: 700, thresholdMs: 600 }] }] })
+    await cycle({
+      queues: [{ facts: factsOf(), conditions: [{ cause: 'no_eligible_worker', heldMs: 700, thresholdMs: 600 }] }],
+    })
     expect(said.slice(1)).toEqual(['resumed queue:img queue_not_moving superseded', 'stuck queue:img no_eligible_worker'])
   })
 
@@ -188,14 +203,17 @@ describe('incidents over many cycles', () => {
     expect(said).toHaveLength(1)
   })
 
-  it.each(['clock_jump', 'paused', 'memory_lost'] as const)('B4 blind by %s is said once and resumed once, by each for itself', async (reason) => {
-    const { cycle, said } = setup(['w1', 'w2'])
-    for (let i = 0; i < 10; i++) await cycle({ sight: { judges: 'none', reason, clearForMs: 0, blindForMs: 9000 } })
-    const watchdogs = ['w1', 'w2'].map((id) => ({ id, silentMs: 10 }))
-    for (let i = 0; i < 10; i++) await cycle({ watchdogs })
-    const lines = ['w1', 'w2'].map((id) => `watchdog:${id} watchdog_blind`)
-    expect(said).toEqual([...lines.map((line) => `stuck ${line}`), ...lines.map((line) => `resumed ${line} recovered`)])
-  })
+  it.each(['clock_jump', 'paused', 'memory_lost'] as const)(
+    'B4 blind by %s is said once and resumed once, by each for itself',
+    async (reason) => {
+      const { cycle, said } = setup(['w1', 'w2'])
+      for (let i = 0; i < 10; i++) await cycle({ sight: { judges: 'none', reason, clearForMs: 0, blindForMs: 9000 } })
+      const watchdogs = ['w1', 'w2'].map((id) => ({ id, silentMs: 10 }))
+      for (let i = 0; i < 10; i++) await cycle({ watchdogs })
+      const lines = ['w1', 'w2'].map((id) => `watchdog:${id} watchdog_blind`)
+      expect(said).toEqual([...lines.map((line) => `stuck ${line}`), ...lines.map((line) => `resumed ${line} recovered`)])
+    },
+  )
 
   it('a start and an outage are no watchdog_blind', async () => {
     const { cycle, said } = setup()
@@ -225,7 +243,11 @@ describe('incidents over many cycles', () => {
     for (let calm = 0; calm <= FLAPPING_CALM_MS; calm += 1000) await beats(seenOf())
     expect(said).toHaveLength(2 * FLAPPING_OPENINGS + 3)
     const [last] = await store.recent(1)
-    expect(last).toMatchObject({ event: 'resumed', outcome: 'recovered', incident: { held: true, heldBack: 50 - FLAPPING_OPENINGS - 1 } })
+    expect(last).toMatchObject({
+      event: 'resumed',
+      outcome: 'recovered',
+      incident: { held: true, heldBack: 50 - FLAPPING_OPENINGS - 1 },
+    })
   })
 
   it('B6 a held incident ends at once when its supervisor says goodbye', async () => {

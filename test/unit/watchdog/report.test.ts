@@ -7,9 +7,20 @@ const stuck = (incident: ReturnType<typeof incidentOf>): Transition => ({ seq: 7
 
 describe('the log lines of an incident', () => {
   it('A9 STUCK names subject, cause, age, step and its age, and the job of a thread', () => {
-    const thread = { subjectKind: 'thread', subject: 'supervisor:a/thread:img:1', cause: 'thread_blocked', ageMs: 12_345, jobId: '17' } as const
-    const line = lineOf(stuck(incidentOf({ ...thread, attempt: 2, phase: 'step resize', step: 'resize', stepMs: 12_900 })), 'w2')
-    expect(line.message).toBe('STUCK supervisor:a/thread:img:1: thread_blocked for 12 s, in step resize (12 s) of job 17, attempt 2')
+    const thread = {
+      subjectKind: 'thread',
+      subject: 'supervisor:a/thread:img:1',
+      cause: 'thread_blocked',
+      ageMs: 12_345,
+      jobId: '17',
+    } as const
+    const line = lineOf(
+      stuck(incidentOf({ ...thread, attempt: 2, phase: 'step resize', step: 'resize', stepMs: 12_900 })),
+      'w2',
+    )
+    expect(line.message).toBe(
+      'STUCK supervisor:a/thread:img:1: thread_blocked for 12 s, in step resize (12 s) of job 17, attempt 2',
+    )
     expect(line.level).toBe('warn')
   })
 
@@ -19,15 +30,27 @@ describe('the log lines of an incident', () => {
   })
 
   it('has exactly the fields of the contract, and only those that are known', () => {
-    const incident = incidentOf({ queue: 'img', supervisor: 'a', incarnation: 'a-1', phase: 'step x', step: 'x', stepMs: 5, jobId: '17', attempt: 1, serves: ['q'] })
-    const contract = 'event incidentId seq subjectKind subject queue supervisor incarnation cause since ageMs thresholdMs phase jobId attempt step watchdogId'
+    const incident = incidentOf({
+      queue: 'img',
+      supervisor: 'a',
+      incarnation: 'a-1',
+      phase: 'step x',
+      step: 'x',
+      stepMs: 5,
+      jobId: '17',
+      attempt: 1,
+      serves: ['q'],
+    })
+    const contract =
+      'event incidentId seq subjectKind subject queue supervisor incarnation cause since ageMs thresholdMs phase jobId attempt step watchdogId'
     expect(Object.keys(lineOf(stuck(incident), 'w2').fields).sort()).toEqual(contract.split(' ').sort())
     expect(lineOf(stuck(incident), 'w2').fields).toMatchObject({ event: 'stuck', seq: 7, watchdogId: 'w2' })
     expect(Object.keys(lineOf(stuck(incidentOf()), 'w').fields)).not.toContain('queue')
   })
 
   it('B9 RESUMED says how long, and how it ended when it did not simply recover', () => {
-    const resumed = (outcome: 'recovered' | 'drained') => ({ seq: 8, at: 1, event: 'resumed', outcome, durationMs: 200_000, incident: incidentOf() }) as const
+    const resumed = (outcome: 'recovered' | 'drained') =>
+      ({ seq: 8, at: 1, event: 'resumed', outcome, durationMs: 200_000, incident: incidentOf() }) as const
     expect(lineOf(resumed('recovered'), 'w').message).toBe('RESUMED job:img/17 after 3 min 20 s')
     expect(lineOf(resumed('drained'), 'w')).toMatchObject({
       level: 'info',

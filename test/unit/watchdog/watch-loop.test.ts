@@ -253,9 +253,10 @@ describe('the watch loop', () => {
     await loop.start()
     await pass(1000)
     let answer: () => void = () => undefined
-    world.answer = (look) => new Promise((resolve) => {
-      answer = () => resolve(look)
-    })
+    world.answer = (look) =>
+      new Promise((resolve) => {
+        answer = () => resolve(look)
+      })
     await pass(300)
     let stopped = false
     const both = Promise.all([loop.stop(), loop.stop()]).then(() => {

@@ -1,0 +1,1 @@
+export default () => new Promise((resolve) => setTimeout(resolve, 10_000))

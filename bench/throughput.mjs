@@ -1,0 +1,90 @@
+/** No-op jobs a second and CPU per job: every peer in the same run, one round each in turn, the order rotated. */
+import { Queue } from 'bullmq'
+import { ask, end, forkModule } from './lib/processes.mjs'
+import { median, quantile } from './lib/stats.mjs'
+
+/** As the product's own enqueue writes them, for every peer alike. */
+const OPTIONS = { attempts: 8, backoff: { type: 'unstuck' }, removeOnComplete: { age: 86_400, count: 10_000 } }
+const BULK = 1000
+
+/** A process that works off one queue, and the fill of that queue. */
+async function startPeer(url, variant, inFlight, number) {
+  const name = `${variant}-${inFlight}-${number}`
+  const queue = new Queue(name, { connection: { url, maxRetriesPerRequest: null } })
+  await queue.pause()
+  const child = forkModule('./variants.mjs', [variant, url, name, String(inFlight)])
+  await new Promise((resolve) => child.once('message', resolve))
+  return {
+    variant,
+    async round(jobs) {
+      await queue.pause()
+      for (let at = 0; at < jobs; at += BULK) {
+        const size = Math.min(BULK, jobs - at)
+        await queue.addBulk(Array.from({ length: size }, (_, index) => ({ name: 'noop', data: { n: at + index }, opts: OPTIONS })))
+      }
+      return ask(child, { jobs })
+    },
+    async stop() {
+      await end(child)
+      await queue.close()
+    },
+  }
+}
+
+async function rounds(peers, count, jobs, onRound) {
+  for (const peer of peers) await peer.round(jobs)
+  for (let round = 0; round < count; round += 1) {
+    const results = []
+    for (let turn = 0; turn < peers.length; turn += 1) {
+      const peer = peers[(round + turn) % peers.length]
+      results.push({ variant: peer.variant, ...(await peer.round(jobs)) })
+    }
+    onRound(results)
+  }
+}
+
+/** @returns {Promise<Record<string, {jobsPerSecond: number, cpuMicros: number, rounds: object[]}>>} medians by variant */
+export async function throughput({ url, variants, inFlight, count, jobs }) {
+  const peers = []
+  for (const variant of variants) peers.push(await startPeer(url, variant, inFlight, 0))
+  const seen = Object.fromEntries(variants.map((variant) => [variant, []]))
+  await rounds(peers, count, jobs, (results) => {
+    for (const { variant, ...measures } of results) seen[variant].push(measures)
+  })
+  for (const peer of peers) await peer.stop()
+  return Object.fromEntries(
+    Object.entries(seen).map(([variant, runs]) => [
+      variant,
+      { jobsPerSecond: median(runs.map((run) => run.jobsPerSecond)), cpuMicros: median(runs.map((run) => run.cpuMicros)), rounds: runs },
+    ]),
+  )
+}
+
+/**
+ * What supervision costs: pairs of neighbouring rounds, one with and one without, the order alternated; over several
+ * process pairs, since two processes of the same code differ in how they were compiled.
+ */
+export async function supervisionCost({ url, inFlight, processPairs, pairs, jobs }) {
+  const ratios = []
+  const costs = []
+  for (let number = 1; number <= processPairs; number += 1) {
+    const order = number % 2 === 0 ? ['bare', 'unstuck'] : ['unstuck', 'bare']
+    const peers = []
+    for (const variant of order) peers.push(await startPeer(url, variant, inFlight, number))
+    await rounds(peers, pairs, jobs, (results) => {
+      const cpu = Object.fromEntries(results.map(({ variant, cpuMicros }) => [variant, cpuMicros]))
+      ratios.push(cpu.unstuck / cpu.bare)
+      costs.push(cpu)
+    })
+    for (const peer of peers) await peer.stop()
+  }
+  return {
+    ratio: median(ratios),
+    low: quantile(ratios, 0.25),
+    high: quantile(ratios, 0.75),
+    pairs: ratios.length,
+    bareMicros: median(costs.map(({ bare }) => bare)),
+    unstuckMicros: median(costs.map(({ unstuck }) => unstuck)),
+    ratios,
+  }
+}
