@@ -187,8 +187,9 @@ async function blind({ url, redis, note, repetitions }) {
   const heartbeat = { intervalMs: 250, timeoutMs: 500 }
   const config = { redis: { url, prefix: '{unstuck-blind}' }, heartbeat, watchdog: { intervalMs: 500 } }
   const { child } = await startWatchdog('watchdog-blind', config, lines.heard)
-  await sleep(1000)
   for (let turn = 0; turn < repetitions; turn += 1) {
+    // It must have seen a good look since its last blindness ended.
+    await sleep(500)
     await somewhere(400)
     const stuck = lines.next('stuck', 'watchdog_blind')
     const resumed = lines.next('resumed', 'watchdog_blind')

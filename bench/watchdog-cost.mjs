@@ -4,12 +4,14 @@ import { Redis } from 'ioredis'
 import { FLEET_QUEUE } from './lib/beats.mjs'
 import { ask, cpuMicrosOf, end, rssMbOf } from './lib/processes.mjs'
 import { median } from './lib/stats.mjs'
-import { cyclesOf, queuesOf, startWatchdog } from './lib/watch.mjs'
+import { queuesOf, startWatchdog } from './lib/watch.mjs'
 
 const CLEAR_AFTER_START_MS = 7000
 /** The fleet's beats stay good for 5 s: shorter than that it may be silent without anything falling due. */
 const SILENT_MS = 2500
 const BETWEEN_MS = 1500
+/** Beats under way when the fleet is told to be silent. */
+const SETTLE_MS = 100
 
 /** @param fleet the processes that beat: paused while Redis's time is read, so that all of it is the watchdog's */
 export async function watchdogCost({ url, fleet, cpuMs, windows }) {
@@ -19,36 +21,43 @@ export async function watchdogCost({ url, fleet, cpuMs, windows }) {
   const { child } = watchdog
   await sleep(CLEAR_AFTER_START_MS)
 
-  const before = { cpu: cpuMicrosOf(child.pid), at: performance.now(), cycles: await cyclesOf(watchdog), beats: await beatsOf(fleet) }
-  await sleep(cpuMs)
-  const after = { cpu: cpuMicrosOf(child.pid), at: performance.now(), cycles: await cyclesOf(watchdog), beats: await beatsOf(fleet) }
-  const seconds = (after.at - before.at) / 1000
-  const cycles = after.cycles.count - before.cycles.count
-
   const redis = new Redis(url)
+  const look = async () => ({ at: performance.now(), cpu: cpuMicrosOf(child.pid), beats: await beatsOf(fleet), ...(await scriptsOf(redis)) })
+  const before = await look()
+  await sleep(cpuMs)
+  const after = await look()
+  const seconds = (after.at - before.at) / 1000
+
   const perCycle = []
   for (let window = 0; window < windows; window += 1) {
     for (const one of fleet) await ask(one, 'pause')
-    await sleep(100)
-    const from = { micros: await scriptMicros(redis), cycles: await cyclesOf(watchdog) }
+    await sleep(SETTLE_MS)
+    const from = await scriptsOf(redis)
     await sleep(SILENT_MS)
-    const to = { micros: await scriptMicros(redis), cycles: await cyclesOf(watchdog) }
+    const to = await scriptsOf(redis)
     for (const one of fleet) await ask(one, 'resume')
-    perCycle.push((to.micros - from.micros) / (to.cycles.count - from.cycles.count))
+    perCycle.push((to.micros - from.micros) / (to.cycles - from.cycles))
     await sleep(BETWEEN_MS)
   }
   redis.disconnect()
   const rssMb = rssMbOf(child.pid)
+  const scrapeMs = await scrape(watchdog)
   await end(child, 'SIGTERM')
   return {
     cpuPercent: (after.cpu - before.cpu) / seconds / 1e4,
-    cyclesPerSecond: cycles / seconds,
-    cycleMs: ((after.cycles.seconds - before.cycles.seconds) / cycles) * 1000,
+    cyclesPerSecond: (after.cycles - before.cycles) / seconds,
     beatsPerSecond: (after.beats - before.beats) / seconds,
     redisMsPerCycle: median(perCycle) / 1000,
     rssMb,
+    scrapeMs,
     falseAlarms: stuck,
   }
+}
+
+async function scrape({ port }) {
+  const began = performance.now()
+  await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+  return performance.now() - began
 }
 
 async function beatsOf(fleet) {
@@ -56,8 +65,12 @@ async function beatsOf(fleet) {
   return counts.reduce((sum, count) => sum + count, 0)
 }
 
-/** Everything that a watchdog asks of Redis in a cycle is a script; their time holds that of the commands in them. */
-async function scriptMicros(redis) {
+/**
+ * Everything that a watchdog asks of Redis in a cycle is a script, whose time holds that of the commands in it. Each
+ * look reads the set of queues once, and nobody else does: so many cycles there were.
+ */
+async function scriptsOf(redis) {
   const stats = await redis.info('commandstats')
-  return [...stats.matchAll(/^cmdstat_(?:evalsha|eval):calls=\d+,usec=(\d+)/gm)].reduce((sum, [, micros]) => sum + Number(micros), 0)
+  const micros = [...stats.matchAll(/^cmdstat_(?:evalsha|eval):calls=\d+,usec=(\d+)/gm)].reduce((sum, [, usec]) => sum + Number(usec), 0)
+  return { micros, cycles: Number(/^cmdstat_smembers:calls=(\d+)/m.exec(stats)?.[1] ?? 0) }
 }

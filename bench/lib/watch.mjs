@@ -37,13 +37,6 @@ export async function startWatchdog(name, config, onLine = () => undefined) {
   return { child, port }
 }
 
-/** Cycles that the watchdog has run, and the seconds that they took, by its own metrics. */
-export async function cyclesOf({ port }) {
-  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
-  const value = (part) => Number(new RegExp(`^unstuck_watchdog_cycle_seconds_${part}(?:{[^}]*})? (\\S+)`, 'm').exec(text)?.[1])
-  return { count: value('count'), seconds: value('sum') }
-}
-
 /** Waits for STUCK and RESUMED lines by what they say. What nobody waits for is a false alarm. */
 export class Lines {
   falseAlarms = []

@@ -3,39 +3,12 @@
  * The command line. Each command lives in a file of its group; here is what they share: how a mistake is said (one line
  * on standard error, exit code 2, never a stack trace) and how the process ends.
  */
-import { Command, CommanderError } from 'commander'
+import { CommanderError } from 'commander'
 import { messageOf, UserError } from '../kernel/errors.js'
-import { VERSION } from '../platform/version.js'
-import { addConfigCommands } from './config.js'
 import { EXIT } from './context.js'
-import { addEnqueueCommand } from './enqueue.js'
 import { tellParent } from './long-running.js'
-import { addStatusCommands } from './status.js'
-import { addSupervisorCommand } from './supervisor.js'
+import { buildProgram } from './program.js'
 import { printable } from './terminal.js'
-import { addUpCommand } from './up.js'
-import { addWatchdogCommand } from './watchdog.js'
-
-function buildProgram(): Command {
-  const program = new Command('unstuck')
-    .description('Runs BullMQ jobs in watched threads, and says within seconds what is stuck and why.')
-    .version(VERSION)
-    .option('--config <file>', 'config file (default: unstuck.config.mjs, .js or .json in this folder)')
-    .option('--redis <url>', 'address of Redis (default: REDIS_URL, or redis.url of the config)')
-    .option('--json', 'print JSON')
-    .option('--no-color', 'print without colours')
-    .showSuggestionAfterError()
-    .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ outputError: () => undefined })
-    .exitOverride()
-  addUpCommand(program)
-  addSupervisorCommand(program)
-  addWatchdogCommand(program)
-  addEnqueueCommand(program)
-  addStatusCommands(program)
-  addConfigCommands(program)
-  return program
-}
 
 /** What went wrong in one line, or undefined when nothing did (`--help`). */
 function complaintOf(error: unknown): string | undefined {

@@ -4,7 +4,7 @@
  *
  * The methods are shadowed on the instance that BullMQ's public factory makes; nothing of BullMQ is replaced.
  */
-import { getDefaultBackendFactory, type RedisQueueBackend } from 'bullmq'
+import { getDefaultBackendFactory, isNotConnectionError, type RedisQueueBackend } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import type { QueueKeys } from '../platform/redis-keys.js'
@@ -98,7 +98,8 @@ async function end<T>(
       return await call()
     } catch (error) {
       if (codeOf(error) !== LOCK_MISSING) {
-        if (codeOf(error) !== undefined) witness.attempts.settled(jobId, token)
+        // A lost connection BullMQ waits out and tries again; after anything else it lets go of the job.
+        if (!isConnectionError(error)) witness.attempts.settled(jobId, token)
         throw error
       }
       const retaken = await retakeLock(backend, witness, jobId)
@@ -111,6 +112,10 @@ async function end<T>(
   witness.attempts.settled(jobId, token)
   seeNext(witness, Array.isArray(ended) ? ended : undefined, (board.stamp() - since) | 0)
   return ended
+}
+
+function isConnectionError(error: unknown): boolean {
+  return error instanceof Error && !isNotConnectionError(error)
 }
 
 function codeOf(error: unknown): number | undefined {

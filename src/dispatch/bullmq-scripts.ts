@@ -35,7 +35,7 @@ return 1
  * its next start (BullMQ's deferred failure), which charges the attempt itself.
  * KEYS: job, lock, active, wait, prioritized, marker, events, meta, stalled.
  * ARGV: job id, owner ('' for none), fence, reason, default attempts, required lock state ('any' or 'none').
- * Returns 1 taken back, 0 not ours to take.
+ * A job whose record is gone is only taken off the list. Returns 1 taken back, 0 not ours to take.
  */
 export const REAP = redisScript(`${LUA_NOW}
 local job = redis.call('HMGET', KEYS[1], 'pb', 'ats', 'atm', 'opts', 'priority')
@@ -44,6 +44,7 @@ if ARGV[6] == 'none' and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 then return 0 end
 redis.call('DEL', KEYS[2])
 redis.call('SREM', KEYS[9], ARGV[1])
+if redis.call('EXISTS', KEYS[1]) == 0 then return 1 end
 local attempts = tonumber(ARGV[5])
 local decoded, opts = pcall(cjson.decode, job[4] or '{}')
 if decoded and type(opts) == 'table' and tonumber(opts['attempts']) then attempts = tonumber(opts['attempts']) end

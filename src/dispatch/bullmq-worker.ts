@@ -3,7 +3,7 @@
  * does. BullMQ's stalled check is off: an expired lock says only that a renewal was late; orphans are the reconcile
  * loop's business, which knows who owned them.
  */
-import { DelayedError, type Job, type RedisQueueBackend, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq'
+import { DelayedError, type Job, RateLimitError, type RedisQueueBackend, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq'
 import type { BeatBoard, LoopWriter } from '../heartbeat/beat-board.js'
 import type { Clock } from '../kernel/clock.js'
 import { Service } from '../kernel/service.js'
@@ -13,7 +13,7 @@ import { redisOf, witnessedBackendFactory } from './bullmq-backend.js'
 import { FetchProgress } from './fetch-progress.js'
 import type { Outcome } from './outcome.js'
 import { backoffMs, decide, HAND_BACK_DELAY_MS } from './retry-policy.js'
-import { Attempts, type ClaimedJob, type Executor } from './run-attempt.js'
+import { Attempts, type ClaimedJob, type Executor, LATE_CLAIM_MS } from './run-attempt.js'
 
 export interface QueueWorkerOptions {
   readonly queue: string
@@ -52,13 +52,15 @@ export class QueueWorker extends Service {
   readonly attempts: Attempts
   readonly #options: QueueWorkerOptions
   readonly #lateClaims = new Set<string>()
+  readonly #progress: FetchProgress
   #worker: Worker | undefined
   #draining = false
 
   constructor(options: QueueWorkerOptions) {
     super()
     this.#options = options
-    const { queue, queueIndex, board, executor } = options
+    const { queue, queueIndex, board, executor, loop } = options
+    this.#progress = new FetchProgress(board, loop)
     this.attempts = new Attempts({ queue, queueIndex, board, executor })
   }
 
@@ -87,14 +89,15 @@ export class QueueWorker extends Service {
   }
 
   #backendFactory() {
-    const { board, loop, bullPrefix, queue, config, heartbeatTimeoutMs } = this.#options
+    const { board, bullPrefix, queue, config, heartbeatTimeoutMs } = this.#options
     return witnessedBackendFactory({
       board,
-      progress: new FetchProgress(board, loop),
+      progress: this.#progress,
       attempts: this.attempts,
       keys: queueKeys(bullPrefix, queue),
       lockDurationMs: config.lockDurationMs,
-      lateAfterMs: heartbeatTimeoutMs,
+      // A reaper takes back what a silent owner claimed up to a beat before it fell silent.
+      lateAfterMs: Math.min(LATE_CLAIM_MS, heartbeatTimeoutMs / 4),
       lateClaims: this.#lateClaims,
       onLockLost: (jobId) => this.#abort(jobId),
     })
@@ -158,7 +161,7 @@ export class QueueWorker extends Service {
       case 'complete':
         return decision.result
       case 'retry':
-        throw decision.error
+        throw asHandlersError(decision.error)
       case 'fail':
         throw Object.assign(new UnrecoverableError(decision.error.message), { stack: decision.error.stack })
       case 'hand_back':
@@ -171,7 +174,7 @@ export class QueueWorker extends Service {
   drain(): void {
     if (this.#draining) return
     this.#draining = true
-    this.#options.loop.state('draining')
+    this.#progress.drain()
     void this.#worker?.pause(true)
   }
 
@@ -207,6 +210,16 @@ function backendOf(worker: Worker): RedisQueueBackend {
 
 function handBack(job: Job, token: string): Promise<void> {
   return job.moveToDelayed(Date.now() + HAND_BACK_DELAY_MS, token)
+}
+
+/** Thrown by a processor these are commands to BullMQ, after which it leaves the job where it is: active, for ever. */
+const BULLMQ_COMMANDS = ['DelayedError', 'WaitingError', 'WaitingChildrenError']
+
+/** What a handler threw is a failure of its job, whatever it calls itself. */
+function asHandlersError(error: Error): Error {
+  if (BULLMQ_COMMANDS.includes(error.name)) error.name = 'Error'
+  if (error.message === new RateLimitError().message) error.message = `the handler threw ${error.message}`
+  return error
 }
 
 /** The group that `Dispatcher.add` wrote into the job's options. */

@@ -21,6 +21,7 @@ export class FetchProgress {
   #shown: Call | undefined
   #next = 0
   #limited = false
+  #draining = false
 
   constructor(board: BeatBoard, writer: LoopWriter) {
     this.#board = board
@@ -35,7 +36,7 @@ export class FetchProgress {
     else this.#calls.set(id, out)
     if (this.#limited) {
       this.#limited = false
-      this.#writer.state('polling')
+      if (!this.#draining) this.#writer.state('polling')
     }
     this.#writer.started()
     this.#show()
@@ -53,7 +54,13 @@ export class FetchProgress {
   limitedFor(ms: number): void {
     this.#limited = true
     this.#writer.limitedFor(ms)
-    this.#writer.state('limited')
+    if (!this.#draining) this.#writer.state('limited')
+  }
+
+  /** It takes no more jobs: from now on it rests on purpose, whatever calls still go out for those that run. */
+  drain(): void {
+    this.#draining = true
+    this.#writer.state('draining')
   }
 
   #show(): void {

@@ -21,6 +21,13 @@ export interface JobInput {
 const MAX_PRIORITY = 2_097_152
 const MAX_ID_BYTES = 160
 
+/** BullMQ's own keys of a queue: a job with such an id would be written over one of them. */
+const BULLMQ_KEYS = new Set(
+  'active wait waiting-children paused id delayed prioritized stalled-check completed failed stalled repeat limiter meta events pc marker de'.split(
+    ' ',
+  ),
+)
+
 /**
  * @param where how the job is named in an error: `job 3`, `jobs.ndjson line 17`
  * @returns the data as it will be stored
@@ -33,7 +40,7 @@ export function checkJobInput(input: JobInput, where: string): JobInput {
   checkNumber(input.attempts, where, 'attempts', 1, 1_000_000)
   checkText(input.name, where, 'name')
   checkText(input.group, where, 'group')
-  return { ...input, data: storable(input.data ?? {}, where) }
+  return { ...input, data: storable(input.data === undefined ? {} : input.data, where) }
 }
 
 function checkId(id: unknown, where: string): void {
@@ -44,6 +51,7 @@ function checkId(id: unknown, where: string): void {
   // BullMQ takes ids for parts of keys; its own schedulers' ids start with "repeat:".
   if (id.includes(':')) throw refused(where, `jobId "${shown(id)}" has a colon, which separates parts of keys; use "-" or "_"`)
   if (/\p{Cc}/u.test(id)) throw refused(where, `jobId "${shown(id)}" has a control character; leave it out`)
+  if (BULLMQ_KEYS.has(id)) throw refused(where, `jobId "${id}" is a key of BullMQ's own; put something before it`)
   if (Buffer.byteLength(id) > MAX_ID_BYTES) throw refused(where, `jobId is longer than ${MAX_ID_BYTES} bytes; use a hash of it`)
 }
 

@@ -103,9 +103,14 @@ export class PiscinaExecutor implements Executor {
     const threadCell = this.#options.board.threadOf(ref)
     const thread = this.#options.board.readThreads().find((candidate) => candidate.cell === threadCell)
     const worker = this.#pool.threads.find((candidate) => candidate.threadId === thread?.threadId)
+    if (!worker) {
+      // No thread has begun it; what ends later on that place is not this order's doing.
+      this.#kills.delete(ref.cell)
+      return
+    }
     this.#killedThreads.add(threadCell)
     // Its exit makes piscina replace it and give up its tasks; a failure to end it shows as a thread that stays blocked.
-    worker?.terminate().catch(this.#options.onError)
+    worker.terminate().catch(this.#options.onError)
   }
 
   #lossOf(ref: JobCellRef, error: unknown): ThreadLoss {

@@ -9,6 +9,12 @@ import type { BeatBoard, JobCellRef } from '../heartbeat/beat-board.js'
 import { type HandBackReason, type Outcome, revive } from './outcome.js'
 import type { ThreadReply, ThreadTask } from './thread-protocol.js'
 
+/**
+ * A claim whose reply took longer than this is verified before its job runs, since a reaper may have taken the job back
+ * meanwhile; whoever disowns a claim waits much longer than this. Milliseconds.
+ */
+export const LATE_CLAIM_MS = 1000
+
 export interface ClaimedJob {
   readonly id: string
   readonly name: string

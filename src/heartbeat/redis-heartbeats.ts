@@ -22,7 +22,9 @@ if dead[1] and dead[1] ~= ARGV[1] and not dead[3] then
   local left = tonumber(dead[2]) - now
   if left > 0 and left <= silence * 10 then return {0, dead[4] or '', dead[5] or ''} end
 end
-local generation = redis.call('INCR', KEYS[2])
+-- Not a plain counter: in a store that was flushed it would fall behind the generations of those who still live.
+local generation = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, now)
+redis.call('SET', KEYS[2], generation)
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'generation', generation, 'host', ARGV[3], 'pid', ARGV[4],
   'at', now, 'deadAt', now + silence)

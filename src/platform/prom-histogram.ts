@@ -30,7 +30,8 @@ export class HotHistogram {
 
   observe(label: string, value: number): void {
     const series = this.#series.get(label)
-    if (!series) return
+    // Not a number (a job that somebody wrote by hand, without its times) would poison the sum for good.
+    if (!series || Number.isNaN(value)) return
     let bucket = 0
     while (bucket < this.#buckets.length && value > (this.#buckets[bucket] ?? 0)) bucket += 1
     series.counts[bucket] = (series.counts[bucket] ?? 0) + 1

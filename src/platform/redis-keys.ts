@@ -7,7 +7,7 @@
 export interface FleetKeys {
   /** Tells a store that lost its memory: missing after it was seen means flushed or replaced. */
   readonly epoch: string
-  /** Counter: one number for each incarnation that registers. */
+  /** The highest number given to an incarnation that registered. */
   readonly generation: string
   /** Sorted set of supervisors by the Redis time (ms) at which somebody must look at them. */
   readonly due: string

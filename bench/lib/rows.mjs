@@ -1,0 +1,87 @@
+/** From results to rows: what is compared with what, and which target each must reach. */
+import { quantile } from './stats.mjs'
+
+const whole = (value) => Math.round(value).toLocaleString('en-US').replaceAll(',', ' ')
+const DETECTION_LATENESS_MS = 250
+const DETECTION_FLEET = 10_000
+
+export function throughputRows({ many, few }) {
+  return [...groupRows(many, 'in flight: 100', ['raw', 'piscina', 'unstuck']), ...groupRows(few, 'in flight: 2', ['sandbox-threads', 'sandbox-processes', 'unstuck']),
+    ratioRow('100 in flight: unstuck against raw', many.unstuck, many.raw, 0.6),
+    ratioRow('2 in flight: unstuck against sandboxed threads', few.unstuck, few['sandbox-threads'], 2),
+    ratioRow('2 in flight: unstuck against sandboxed processes', few.unstuck, few['sandbox-processes'], 2),
+  ]
+}
+
+const LABELS = {
+  raw: '(a) raw BullMQ worker, in process',
+  piscina: 'BullMQ + piscina, 2 threads, nothing else',
+  'sandbox-threads': '(b) BullMQ sandboxed, worker threads',
+  'sandbox-processes': '(c) BullMQ sandboxed, processes',
+  unstuck: '(d) unstuck, 2 threads, all supervision on',
+}
+
+function groupRows(group, title, variants) {
+  return variants.map((variant) => {
+    const { jobsPerSecond, cpuMicros } = group[variant]
+    return { what: `${title}: ${LABELS[variant]}`, value: `${whole(jobsPerSecond)} jobs/s, ${whole(cpuMicros)} µs CPU a job` }
+  })
+}
+
+function ratioRow(what, own, peer, least) {
+  const ratio = own.jobsPerSecond / peer.jobsPerSecond
+  return { what, value: `${ratio.toFixed(2)} ×`, target: `≥ ${least} ×`, met: ratio >= least }
+}
+
+export function supervisionRows({ ratio, low, high, pairs, bareMicros, unstuckMicros }) {
+  const percent = (value) => `${value >= 1 ? '+' : '−'}${Math.abs((value - 1) * 100).toFixed(1)} %`
+  return [
+    { what: '100 in flight: CPU a job without and with supervision', value: `${bareMicros.toFixed(1)} → ${unstuckMicros.toFixed(1)} µs` },
+    {
+      what: `supervision, median of ${pairs} pairs (quartiles)`,
+      value: `${percent(ratio)} (${percent(low)} to ${percent(high)})`,
+      target: '≤ +3 %',
+      met: ratio <= 1.03,
+    },
+  ]
+}
+
+export function memoryRows({ idleMb, busyMb }) {
+  return [
+    { what: 'supervisor RSS, 2 threads, idle', value: `${whole(idleMb)} MB` },
+    { what: 'supervisor RSS, 2 threads, 100 in flight', value: `${whole(busyMb)} MB` },
+  ]
+}
+
+export function watchdogRows(fleet, cost) {
+  const { cpuPercent, cyclesPerSecond, beatsPerSecond, redisMsPerCycle, rssMb, scrapeMs } = cost
+  const among = `${whole(fleet)} supervisors (${whole(beatsPerSecond)} beats/s)`
+  return [
+    { what: `watchdog CPU among ${among}`, value: `${cpuPercent.toFixed(1)} % of a core, ${cyclesPerSecond.toFixed(1)} cycles/s` },
+    {
+      what: `${whole(fleet)} beating: watchdog cycle with nothing due, Redis time`,
+      value: `${redisMsPerCycle.toFixed(3)} ms`,
+      target: fleet === DETECTION_FLEET ? '≤ 2 ms' : '',
+      ...(fleet === DETECTION_FLEET ? { met: redisMsPerCycle <= 2 } : {}),
+    },
+    { what: `${whole(fleet)} beating: watchdog RSS`, value: `${whole(rssMb)} MB` },
+    { what: `${whole(fleet)} beating: one scrape of /metrics takes`, value: `${whole(scrapeMs)} ms` },
+  ]
+}
+
+export function detectionRows(fleet, { samples, missed, falseAlarms }) {
+  const judged = fleet === DETECTION_FLEET
+  const rows = Object.keys(samples).toSorted().map((cause) => {
+    const { thresholdMs, latencies } = samples[cause]
+    const p99 = quantile(latencies, 0.99)
+    const limit = thresholdMs + DETECTION_LATENESS_MS
+    return {
+      what: `${whole(fleet)} beating: cause to STUCK, ${cause} (n = ${latencies.length})`,
+      value: `p50 ${whole(quantile(latencies, 0.5))} ms, p99 ${whole(p99)} ms`,
+      target: judged ? `p99 ≤ ${whole(thresholdMs)} + ${DETECTION_LATENESS_MS} ms` : '',
+      ...(judged ? { met: p99 <= limit } : {}),
+    }
+  })
+  const wrong = missed + falseAlarms.length
+  return [...rows, { what: `${whole(fleet)} beating: missing lines and false alarms`, value: `${missed} and ${falseAlarms.length}`, target: '0', met: wrong === 0 }]
+}

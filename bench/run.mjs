@@ -1,0 +1,123 @@
+/**
+ * `npm run bench [-- --quick] [-- --save] [-- --only NAME,NAME]`: measures and prints one table.
+ *
+ * --quick  few repetitions, under two minutes: shows that it runs, not how fast it is
+ * --save   also writes bench/results/latest.json and the table in docs/performance.md
+ * --only   of: throughput, supervision, memory, fleet-2, fleet-10000
+ *
+ * It brings its own Redis and ends everything that it started, on Ctrl-C too.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus, loadavg } from 'node:os'
+import { parseArgs } from 'node:util'
+import { detection } from './detection.mjs'
+import { end, endAll, forkModule, startRedis } from './lib/processes.mjs'
+import { detectionRows, memoryRows, supervisionRows, throughputRows, watchdogRows } from './lib/rows.mjs'
+import { markdownTable, textTable } from './lib/table.mjs'
+import { supervisorMemory } from './memory.mjs'
+import { supervisionCost, throughput } from './throughput.mjs'
+import { watchdogCost } from './watchdog-cost.mjs'
+
+const { values: flags } = parseArgs({
+  options: { quick: { type: 'boolean', default: false }, save: { type: 'boolean', default: false }, only: { type: 'string' } },
+})
+const SIZES = flags.quick
+  ? {
+      many: { count: 2, jobs: 5000 },
+      few: { count: 2, jobs: 2000 },
+      supervision: { processPairs: 1, pairs: 4, jobs: 5000 },
+      cost: { cpuMs: 4000, windows: 1 },
+      detection: { repetitions: 4, windowMs: 5000 },
+    }
+  : {
+      many: { count: 7, jobs: 20_000 },
+      few: { count: 7, jobs: 8000 },
+      supervision: { processPairs: 4, pairs: 6, jobs: 10_000 },
+      cost: { cpuMs: 20_000, windows: 5 },
+      detection: { repetitions: 40, windowMs: 40_000 },
+    }
+
+const sections = {
+  async throughput(url) {
+    const many = await throughput({ url, variants: ['raw', 'piscina', 'unstuck'], inFlight: 100, ...SIZES.many })
+    const variants = ['sandbox-threads', 'sandbox-processes', 'unstuck']
+    const few = await throughput({ url, variants, inFlight: 2, ...SIZES.few })
+    return { result: { many, few }, rows: throughputRows({ many, few }) }
+  },
+  async supervision(url) {
+    const result = await supervisionCost({ url, inFlight: 100, ...SIZES.supervision })
+    return { result, rows: supervisionRows(result) }
+  },
+  async memory(url) {
+    const result = await supervisorMemory({ url, inFlight: 100 })
+    return { result, rows: memoryRows(result) }
+  },
+  'fleet-2': (url) => fleetSection(url, 2),
+  'fleet-10000': (url) => fleetSection(url, 10_000),
+}
+
+async function fleetSection(url, size) {
+  const fleet = await startFleet(url, size)
+  const cost = await watchdogCost({ url, fleet, ...SIZES.cost })
+  const found = await detection({ url, ...SIZES.detection })
+  for (const one of fleet) await end(one)
+  found.falseAlarms.push(...cost.falseAlarms)
+  return { result: { cost, found }, rows: [...watchdogRows(size, cost), ...detectionRows(size, found)] }
+}
+
+const BEATERS = 2
+
+async function startFleet(url, size) {
+  const each = size / BEATERS
+  const fleet = Array.from({ length: BEATERS }, (_, index) => forkModule('./fleet.mjs', [url, '{unstuck}', String(index * each), String(each)]))
+  await Promise.all(fleet.map((child) => new Promise((resolve) => child.once('message', resolve))))
+  return fleet
+}
+
+async function main() {
+  const chosen = flags.only?.split(',') ?? Object.keys(sections)
+  const unknown = chosen.find((name) => !(name in sections))
+  if (unknown !== undefined) throw new Error(`--only: "${unknown}" is none of ${Object.keys(sections).join(', ')}`)
+  if (flags.save && (flags.quick || flags.only)) throw new Error('--save: only a full run is saved; leave out --quick and --only')
+  const machine = `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}, Linux load ${loadavg()[0].toFixed(1)} at the start`
+  const rows = []
+  const results = {}
+  for (const name of chosen) {
+    const began = performance.now()
+    // Each section gets a store of its own: what one leaves behind costs the next nothing.
+    const section = await sections[name](await startRedis())
+    rows.push(...section.rows)
+    results[name] = section.result
+    process.stderr.write(`${name}: ${Math.round((performance.now() - began) / 1000)} s\n`)
+  }
+  console.log(`\n${machine}\n\n${textTable(rows)}\n`)
+  if (flags.save) save(machine, rows, results)
+}
+
+function save(machine, rows, results) {
+  const here = (path) => new URL(path, import.meta.url)
+  mkdirSync(here('./results'), { recursive: true })
+  const saved = { at: new Date().toISOString(), machine, rows, results }
+  writeFileSync(here('./results/latest.json'), `${JSON.stringify(saved, undefined, 1)}\n`)
+  const page = here('../docs/performance.md')
+  const [before, rest] = readFileSync(page, 'utf8').split('<!-- bench -->\n')
+  const after = rest?.split('<!-- /bench -->\n')[1]
+  if (after === undefined) throw new Error('docs/performance.md: the marks <!-- bench --> and <!-- /bench --> are gone; put them back')
+  const table = `${saved.at.slice(0, 10)}, ${machine}.\n\n${markdownTable(rows)}\n`
+  writeFileSync(page, `${before}<!-- bench -->\n${table}<!-- /bench -->\n${after}`)
+}
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    endAll()
+    process.exit(130)
+  })
+}
+process.on('exit', endAll)
+try {
+  await main()
+  process.exit()
+} catch (error) {
+  console.error(`bench: ${error instanceof Error ? error.message : error}`)
+  process.exit(2)
+}
