@@ -3,11 +3,14 @@
  * stops with Redis. A job is taken back only
  *
  * - when the beat of the incarnation that claimed it is silent beyond its timeout, said goodbye, or was replaced;
- * - when its owner beats and disowns it: two beats taken after the claim was first seen do not list it;
+ * - when its owner beats and disowns it: it is not listed in the beats of two looks, the last of which came in long
+ *   enough after the claim was first seen that a reply still under way would be verified by its owner before it runs;
  * - when nobody knows its owner (another program's worker): when it had no lock in two looks in a row.
  *
  * Whoever may not judge (blind, or just after) takes nothing back.
  */
+import { LATE_CLAIM_MS } from '../dispatch/run-attempt.js'
+import { MAX_ID_BYTES } from '../heartbeat/board-text.js'
 import type { SeenBeat } from '../heartbeat/seen-beat.js'
 
 /** An active job as Redis has it. */
@@ -41,10 +44,15 @@ interface Suspicion {
   readonly looks: number
   /** The owner's beat at the last look. */
   readonly beatSeq: number
+  /** When it was first seen so. */
+  readonly since: number
 }
 
 /** Looks, or beats, in a row that must agree before a job is taken from somebody who may live. */
 const AGREEING = 2
+
+/** How long after a claim was first seen its owner's beat must have come to disown it, milliseconds. */
+const DISOWN_AFTER_MS = 3 * LATE_CLAIM_MS
 
 export const ownerName = (owner: OwnerName): string => `${owner.supervisor}#${owner.incarnation}`
 
@@ -62,8 +70,16 @@ export class OrphanFinder {
     this.#suspicions = new Map()
   }
 
-  /** @param beatOf the last beat under a supervisor's name */
-  find(jobs: readonly ActiveJob[], queue: string, beatOf: (supervisor: string) => SeenBeat | undefined): Orphan[] {
+  /**
+   * @param beatOf the last beat under a supervisor's name
+   * @param now the observer's own monotonic clock, milliseconds
+   */
+  find(
+    jobs: readonly ActiveJob[],
+    queue: string,
+    beatOf: (supervisor: string) => SeenBeat | undefined,
+    now: number,
+  ): Orphan[] {
     const suspicions = new Map<string, Suspicion>()
     const orphans: Orphan[] = []
     for (const job of jobs) {
@@ -77,10 +93,11 @@ export class OrphanFinder {
         })
         continue
       }
-      const suspicion = this.#suspect(job, queue, beat)
+      const suspicion = this.#suspect(job, queue, beat, now)
       if (!suspicion) continue
       suspicions.set(job.id, suspicion)
       if (suspicion.looks < AGREEING) continue
+      if (beat && now - suspicion.since - beat.ageMs < DISOWN_AFTER_MS) continue
       orphans.push(
         owner
           ? { job, reason: 'disowned', message: `supervisor ${owner.supervisor} took this job and never began it` }
@@ -91,17 +108,25 @@ export class OrphanFinder {
     return orphans
   }
 
-  #suspect(job: ActiveJob, queue: string, beat: SeenBeat | undefined): Suspicion | undefined {
-    const before = this.#suspicions.get(job.id)
-    const looks = before && before.fence === job.fence ? before.looks : 0
-    if (!parseOwner(job.owner)) return job.locked ? undefined : { fence: job.fence, looks: looks + 1, beatSeq: 0 }
+  #suspect(job: ActiveJob, queue: string, beat: SeenBeat | undefined, now: number): Suspicion | undefined {
+    const noted = this.#suspicions.get(job.id)
+    const before = noted?.fence === job.fence ? noted : undefined
+    const { looks, since } = before ?? { looks: 0, since: now }
+    const { fence } = job
+    if (!parseOwner(job.owner)) return job.locked ? undefined : { fence, looks: looks + 1, beatSeq: 0, since }
     // Our owner lives, but what it says cannot be read: unknown is no reason to take anything.
     if (!beat?.beat) return undefined
-    const listed = beat.beat.jobs.some((candidate) => candidate.queue === queue && job.id.startsWith(candidate.id))
+    const listed = beat.beat.jobs.some((candidate) => candidate.queue === queue && isShownAs(job.id, candidate.id))
     if (listed) return undefined
     const isNewBeat = looks === 0 || beat.beat.seq > (before?.beatSeq ?? 0)
-    return { fence: job.fence, looks: isNewBeat ? looks + 1 : looks, beatSeq: beat.beat.seq }
+    return { fence, looks: isNewBeat ? looks + 1 : looks, beatSeq: beat.beat.seq, since }
   }
+}
+
+/** The board cuts a longer id at a whole character, of at most four bytes. */
+function isShownAs(id: string, shown: string): boolean {
+  if (id === shown) return true
+  return Buffer.byteLength(id) > MAX_ID_BYTES && Buffer.byteLength(shown) > MAX_ID_BYTES - 4 && id.startsWith(shown)
 }
 
 function isLost(owner: OwnerName, beat: SeenBeat | undefined): boolean {

@@ -13,6 +13,8 @@ import { type ActiveJob, type Orphan, OrphanFinder, parseOwner } from './orphan-
 export interface ReconcilePort {
   /** Looks at the store's clock and memory; a failed look is told too, and throws. */
   look(): Promise<Sight>
+  /** The own monotonic clock, milliseconds. */
+  now(): number
   /** @returns whether this supervisor reconciles the queue now */
   lease(queue: string): Promise<boolean>
   /** Measures the queue and leaves the result for others to read. */
@@ -74,7 +76,7 @@ async function reapOrphans(
   const jobs = await port.activeJobs(queue)
   const owners = new Set(jobs.flatMap((job) => parseOwner(job.owner)?.supervisor ?? []))
   const beats = await port.beats([...owners])
-  const orphans = finder.find(jobs, queue, (supervisor) => beats.get(supervisor))
+  const orphans = finder.find(jobs, queue, (supervisor) => beats.get(supervisor), port.now())
   phase('reap')
   const taken: Orphan[] = []
   for (const orphan of orphans) {

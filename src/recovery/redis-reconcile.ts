@@ -53,6 +53,7 @@ export function redisReconcile(options: RedisReconcileOptions): ReconcilePort {
         throw error
       }
     },
+    now: clock.monotonicMs,
     async lease(queue) {
       return (await LEASE.run(redis, [queueKeys(bullPrefix, queue).lease], [owner, leaseMs])) === 1
     },
