@@ -69,7 +69,9 @@ const BEATERS = 2
 
 async function startFleet(url, size) {
   const each = size / BEATERS
-  const fleet = Array.from({ length: BEATERS }, (_, index) => forkModule('./fleet.mjs', [url, '{unstuck}', String(index * each), String(each)]))
+  const fleet = Array.from({ length: BEATERS }, (_, index) =>
+    forkModule('./fleet.mjs', [url, '{unstuck}', String(index * each), String(each)]),
+  )
   await Promise.all(fleet.map((child) => new Promise((resolve) => child.once('message', resolve))))
   return fleet
 }
@@ -78,7 +80,8 @@ async function main() {
   const chosen = flags.only?.split(',') ?? Object.keys(sections)
   const unknown = chosen.find((name) => !(name in sections))
   if (unknown !== undefined) throw new Error(`--only: "${unknown}" is none of ${Object.keys(sections).join(', ')}`)
-  if (flags.save && (flags.quick || flags.only)) throw new Error('--save: only a full run is saved; leave out --quick and --only')
+  if (flags.save && (flags.quick || flags.only))
+    throw new Error('--save: only a full run is saved; leave out --quick and --only')
   const machine = `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}, Linux load ${loadavg()[0].toFixed(1)} at the start`
   const rows = []
   const results = {}
@@ -102,7 +105,8 @@ function save(machine, rows, results) {
   const page = here('../docs/performance.md')
   const [before, rest] = readFileSync(page, 'utf8').split('<!-- bench -->\n')
   const after = rest?.split('<!-- /bench -->\n')[1]
-  if (after === undefined) throw new Error('docs/performance.md: the marks <!-- bench --> and <!-- /bench --> are gone; put them back')
+  if (after === undefined)
+    throw new Error('docs/performance.md: the marks <!-- bench --> and <!-- /bench --> are gone; put them back')
   const table = `${saved.at.slice(0, 10)}, ${machine}.\n\n${markdownTable(rows)}\n`
   writeFileSync(page, `${before}<!-- bench -->\n${table}<!-- /bench -->\n${after}`)
 }

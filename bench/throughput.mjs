@@ -20,7 +20,9 @@ async function startPeer(url, variant, inFlight, number) {
       await queue.pause()
       for (let at = 0; at < jobs; at += BULK) {
         const size = Math.min(BULK, jobs - at)
-        await queue.addBulk(Array.from({ length: size }, (_, index) => ({ name: 'noop', data: { n: at + index }, opts: OPTIONS })))
+        await queue.addBulk(
+          Array.from({ length: size }, (_, index) => ({ name: 'noop', data: { n: at + index }, opts: OPTIONS })),
+        )
       }
       return ask(child, { jobs })
     },
@@ -55,7 +57,11 @@ export async function throughput({ url, variants, inFlight, count, jobs }) {
   return Object.fromEntries(
     Object.entries(seen).map(([variant, runs]) => [
       variant,
-      { jobsPerSecond: median(runs.map((run) => run.jobsPerSecond)), cpuMicros: median(runs.map((run) => run.cpuMicros)), rounds: runs },
+      {
+        jobsPerSecond: median(runs.map((run) => run.jobsPerSecond)),
+        cpuMicros: median(runs.map((run) => run.cpuMicros)),
+        rounds: runs,
+      },
     ]),
   )
 }

@@ -22,7 +22,12 @@ export async function watchdogCost({ url, fleet, cpuMs, windows }) {
   await sleep(CLEAR_AFTER_START_MS)
 
   const redis = new Redis(url)
-  const look = async () => ({ at: performance.now(), cpu: cpuMicrosOf(child.pid), beats: await beatsOf(fleet), ...(await scriptsOf(redis)) })
+  const look = async () => ({
+    at: performance.now(),
+    cpu: cpuMicrosOf(child.pid),
+    beats: await beatsOf(fleet),
+    ...(await scriptsOf(redis)),
+  })
   const before = await look()
   await sleep(cpuMs)
   const after = await look()
@@ -71,6 +76,9 @@ async function beatsOf(fleet) {
  */
 async function scriptsOf(redis) {
   const stats = await redis.info('commandstats')
-  const micros = [...stats.matchAll(/^cmdstat_(?:evalsha|eval):calls=\d+,usec=(\d+)/gm)].reduce((sum, [, usec]) => sum + Number(usec), 0)
+  const micros = [...stats.matchAll(/^cmdstat_(?:evalsha|eval):calls=\d+,usec=(\d+)/gm)].reduce(
+    (sum, [, usec]) => sum + Number(usec),
+    0,
+  )
   return { micros, cycles: Number(/^cmdstat_smembers:calls=(\d+)/m.exec(stats)?.[1] ?? 0) }
 }

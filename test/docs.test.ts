@@ -3,10 +3,14 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { buildProgram } from '../src/cli/program.js'
+import { dispatchMetrics } from '../src/dispatch/prom-dispatch-metrics.js'
 import { CAUSES } from '../src/heartbeat/beat.js'
+import { BeatBoard } from '../src/heartbeat/beat-board.js'
 import { configKeys } from '../src/platform/config-schema.js'
+import { processRegistry } from '../src/platform/prom-metrics.js'
 import { fleetKeys } from '../src/platform/redis-keys.js'
 import { OUTCOMES } from '../src/watchdog/incident.js'
+import { promWatchdogMetrics } from '../src/watchdog/prom-watchdog-metrics.js'
 
 const root = resolve(import.meta.dirname, '..')
 const reference = readFileSync(join(root, 'docs/reference.md'), 'utf8')
@@ -40,6 +44,7 @@ describe('docs/reference.md', () => {
     const real = buildProgram().commands.map((command) => ({
       name: command.name(),
       options: command.options
+        .filter((option) => !option.hidden)
         .map((option) => option.long ?? '')
         .filter((long) => !everywhere.has(long))
         .sort(),
@@ -56,7 +61,13 @@ describe('docs/reference.md', () => {
 
   it('lists every metric that the code makes, and no other', () => {
     const documented = new Set(reference.match(/unstuck_[a-z_]+/g))
-    const real = new Set([...sources.matchAll(/'(unstuck_[a-z_]+)'/g)].map((match) => match[1]))
+    const board = BeatBoard.create({ queues: [], loops: [] }, () => 0)
+    const registries = [
+      promWatchdogMetrics(processRegistry({ role: 'watchdog', version: '0' }), []).registry,
+      dispatchMetrics(processRegistry({ role: 'supervisor', version: '0' }), board).registry,
+    ]
+    const names = registries.flatMap((registry) => registry.getMetricsAsArray().map((metric) => metric.name))
+    const real = new Set(names.filter((name) => name.startsWith('unstuck_')))
     expect([...documented].sort()).toEqual([...real].sort())
   })
 

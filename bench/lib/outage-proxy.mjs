@@ -8,7 +8,10 @@ export async function startProxy(url) {
   let frozen = false
   const server = createServer((client) => {
     const redis = connect(Number(port), hostname)
-    for (const [from, to] of [[client, redis], [redis, client]]) {
+    for (const [from, to] of [
+      [client, redis],
+      [redis, client],
+    ]) {
       sockets.add(from)
       from.on('data', (chunk) => to.write(chunk))
       from.on('error', () => to.destroy())

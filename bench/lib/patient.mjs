@@ -3,9 +3,9 @@
  * sentinel and judged by the product's own rule; only the board behind them is made up.
  */
 import { randomBytes } from 'node:crypto'
+import { subjectOf } from '../../dist/heartbeat/beat.js'
 import { redisBeatWriter } from '../../dist/heartbeat/redis-heartbeats.js'
 import { Sentinel } from '../../dist/heartbeat/sentinel.js'
-import { subjectOf } from '../../dist/heartbeat/beat.js'
 import { healthyBeat } from './beats.mjs'
 
 /** Every threshold of a patient, milliseconds. */
@@ -66,7 +66,7 @@ export async function admit({ redis, prefix, cause, number }) {
   const bornAt = performance.now()
   let stoppedAt = Number.POSITIVE_INFINITY
   let silenced = false
-  let accepted = { at: 0, whenNext: () => undefined }
+  const accepted = { at: 0, whenNext: () => undefined }
   const sentinel = new Sentinel(
     {
       sample(seq, now) {

@@ -2,7 +2,7 @@
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { createServer, connect } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -80,7 +80,9 @@ export async function startRedis() {
   for (let tries = 0; ; tries += 1) {
     if (server.exitCode !== null) throw new Error('redis-server did not start; install it or name it in REDIS_SERVER_BIN')
     const socket = connect(port, '127.0.0.1')
-    const up = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(() => false)
+    const up = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(
+      () => false,
+    )
     socket.destroy()
     if (up) return `redis://127.0.0.1:${port}`
     if (tries > 100) throw new Error('redis-server does not answer')

@@ -8,8 +8,11 @@ const cellsOf = (rows) =>
 export function textTable(rows) {
   const lines = [HEADINGS, ...cellsOf(rows)]
   const widths = HEADINGS.map((_, column) => Math.max(...lines.map((cells) => cells[column].length)))
-  const line = (cells) => cells.map((cell, column) => (column === 1 ? cell.padStart(widths[column]) : cell.padEnd(widths[column]))).join('  ')
-  return [line(HEADINGS), widths.map((width) => '─'.repeat(width)).join('  '), ...lines.slice(1).map(line)].map((text) => text.trimEnd()).join('\n')
+  const line = (cells) =>
+    cells.map((cell, column) => (column === 1 ? cell.padStart(widths[column]) : cell.padEnd(widths[column]))).join('  ')
+  return [line(HEADINGS), widths.map((width) => '─'.repeat(width)).join('  '), ...lines.slice(1).map(line)]
+    .map((text) => text.trimEnd())
+    .join('\n')
 }
 
 export function markdownTable(rows) {

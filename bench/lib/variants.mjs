@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
 import { Piscina } from 'piscina'
-import { cpuMicrosOf, childrenOf } from './processes.mjs'
+import { childrenOf, cpuMicrosOf } from './processes.mjs'
 
 const [variant, url, queue, inFlightText, handler = './noop-handler.mjs'] = process.argv.slice(2)
 const inFlight = Number(inFlightText)

@@ -12,7 +12,8 @@ export function configFile(name, config) {
   return path
 }
 
-export const queuesOf = (names, thresholds = {}) => Object.fromEntries(names.map((name) => [name, { handler: noop, threads: 1, ...thresholds }]))
+export const queuesOf = (names, thresholds = {}) =>
+  Object.fromEntries(names.map((name) => [name, { handler: noop, threads: 1, ...thresholds }]))
 
 /** @param onLine told of each STUCK and RESUMED line with the moment of its arrival, by performance.now */
 export async function startWatchdog(name, config, onLine = () => undefined) {

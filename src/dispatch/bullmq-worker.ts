@@ -3,7 +3,15 @@
  * does. BullMQ's stalled check is off: an expired lock says only that a renewal was late; orphans are the reconcile
  * loop's business, which knows who owned them.
  */
-import { DelayedError, type Job, RateLimitError, type RedisQueueBackend, UnrecoverableError, Worker, type WorkerOptions } from 'bullmq'
+import {
+  DelayedError,
+  type Job,
+  RateLimitError,
+  type RedisQueueBackend,
+  UnrecoverableError,
+  Worker,
+  type WorkerOptions,
+} from 'bullmq'
 import type { BeatBoard, LoopWriter } from '../heartbeat/beat-board.js'
 import type { Clock } from '../kernel/clock.js'
 import { Service } from '../kernel/service.js'

@@ -1,5 +1,5 @@
 /** The supervisor's metrics: what its own attempts did, and how full its threads are. Seconds, no job ids in labels. */
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Counter, Gauge, type Registry } from 'prom-client'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import { HotHistogram } from '../platform/prom-histogram.js'
 import { OUTCOME_KINDS, type Outcome } from './outcome.js'
@@ -14,16 +14,12 @@ export interface DispatchMetrics {
 /** From a no-op to an agent that works for hours, seconds. */
 const DURATION_BUCKETS = [0.005, 0.05, 0.25, 1, 5, 30, 120, 600, 3600, 14_400]
 
-export function dispatchMetrics(board: BeatBoard): DispatchMetrics {
-  const registry = new Registry()
-  collectDefaultMetrics({ register: registry })
-  const registers = [registry]
-  new Gauge({ name: 'unstuck_up', help: 'This process runs.', labelNames: ['role'], registers }).set({ role: 'supervisor' }, 1)
+export function dispatchMetrics(registry: Registry, board: BeatBoard): DispatchMetrics {
   const reaped = new Counter({
     name: 'unstuck_orphans_reaped_total',
     help: 'Jobs taken back from an owner that was lost.',
     labelNames: ['queue'],
-    registers,
+    registers: [registry],
   })
   const queues = board.layout.queues.map(({ name }) => name)
   const histogram = (name: string, help: string) => new HotHistogram(registry, name, help, 'queue', queues, DURATION_BUCKETS)

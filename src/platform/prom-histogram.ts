@@ -48,7 +48,11 @@ export class HotHistogram {
         return { labels: { [this.#label]: label, le }, value: total, metricName: `${this.name}_bucket` }
       })
       const labels = { [this.#label]: label }
-      return [...lines, { labels, value: sum, metricName: `${this.name}_sum` }, { labels, value: total, metricName: `${this.name}_count` }]
+      return [
+        ...lines,
+        { labels, value: sum, metricName: `${this.name}_sum` },
+        { labels, value: total, metricName: `${this.name}_count` },
+      ]
     })
     return Promise.resolve({ name: this.name, help: this.help, type: 'histogram', values, aggregator: 'sum' })
   }

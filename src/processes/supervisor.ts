@@ -20,6 +20,7 @@ import type { PollLoop } from '../kernel/poll-loop.js'
 import { Service } from '../kernel/service.js'
 import type { Config, QueueConfig } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
+import { processRegistry } from '../platform/prom-metrics.js'
 import { checkRedis, connectRedis } from '../platform/redis.js'
 import { fleetKeys } from '../platform/redis-keys.js'
 import { systemClock } from '../platform/system-clock.js'
@@ -81,7 +82,7 @@ export class Supervisor extends Service {
       },
       systemClock.monotonicMs,
     )
-    this.#metrics = dispatchMetrics(this.#board)
+    this.#metrics = dispatchMetrics(processRegistry({ role: 'supervisor', version: VERSION }), this.#board)
     this.#errors = new Gatherer({
       monotonicMs: systemClock.monotonicMs,
       say: (message, count) => options.log.warn({ event: 'error', count }, count > 1 ? `${message} (${count} times)` : message),

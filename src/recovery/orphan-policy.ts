@@ -74,12 +74,7 @@ export class OrphanFinder {
    * @param beatOf the last beat under a supervisor's name
    * @param now the observer's own monotonic clock, milliseconds
    */
-  find(
-    jobs: readonly ActiveJob[],
-    queue: string,
-    beatOf: (supervisor: string) => SeenBeat | undefined,
-    now: number,
-  ): Orphan[] {
+  find(jobs: readonly ActiveJob[], queue: string, beatOf: (supervisor: string) => SeenBeat | undefined, now: number): Orphan[] {
     const suspicions = new Map<string, Suspicion>()
     const orphans: Orphan[] = []
     for (const job of jobs) {
