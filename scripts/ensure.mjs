@@ -29,22 +29,35 @@ export function ensurePackages() {
   if (status !== 0) refuse('npm ci: failed, see above; put it right and run this again')
 }
 
-/**
- * Installs redis-server through apt where that is possible without asking anybody.
- * @returns whether there is one now; when not, a line on stderr has said what to install
- */
-export function ensureRedisServer() {
+/** What is needed beside Node: the program, and Debian's packages that bring it. */
+const programs = {
+  redis: { found: () => hasRedis(), packages: ['redis-server'] },
+  // The tests that set a process's clock compile a small library.
+  compiler: { found: () => isOnPath('cc'), packages: ['gcc', 'libc6-dev'] },
+}
+
+function hasRedis() {
   const given = process.env.REDIS_SERVER_BIN
-  if ((given && existsSync(given)) || isOnPath('redis-server') || isOnPath('valkey-server')) return true
+  return Boolean(given && existsSync(given)) || isOnPath('redis-server') || isOnPath('valkey-server')
+}
+
+/**
+ * Installs programs through apt where that is possible without asking anybody.
+ * @param {...('redis' | 'compiler')} names
+ * @returns whether all are there now; when not, a line on stderr has said what to install
+ */
+export function ensurePrograms(...names) {
+  const missing = () => names.filter((name) => !programs[name].found()).flatMap((name) => programs[name].packages)
+  if (missing().length === 0) return true
   if (process.getuid?.() === 0 && isOnPath('apt-get')) {
-    process.stderr.write('installing redis-server (apt-get)\n')
+    process.stderr.write(`installing ${missing().join(', ')} (apt-get)\n`)
     const apt = (...args) =>
       spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 2], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
     apt('update')
-    apt('install', '-y', '--no-install-recommends', 'redis-server')
-    if (isOnPath('redis-server')) return true
+    apt('install', '-y', '--no-install-recommends', ...missing())
+    if (missing().length === 0) return true
   }
-  process.stderr.write('redis-server: not found; install it with `apt-get install redis-server` or `brew install redis`\n')
+  process.stderr.write(`${missing().join(', ')}: not found; install with \`apt-get install ${missing().join(' ')}\`\n`)
   return false
 }
 

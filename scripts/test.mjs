@@ -6,13 +6,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from './build.mjs'
-import { ensureRedisServer, runTool } from './ensure.mjs'
+import { ensurePrograms, runTool } from './ensure.mjs'
 
 const inCi = process.env.CI === 'true'
 const args = process.argv.slice(2)
 const soak = args.includes('--soak')
 
-if (!ensureRedisServer()) process.exit(2)
+if (!ensurePrograms('redis', 'compiler')) process.exit(2)
 const built = await build()
 if (built !== 0) process.exit(built)
 

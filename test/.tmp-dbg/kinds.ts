@@ -1,0 +1,2 @@
+export type Kind = 'a' | 'b'
+export const kinds: [Kind] = ['a']
