@@ -3,19 +3,13 @@
  * does. BullMQ's stalled check is off: an expired lock says only that a renewal was late; orphans are the reconcile
  * loop's business, which knows who owned them.
  */
-import {
-  DelayedError,
-  type Job,
-  RateLimitError,
-  type RedisQueueBackend,
-  UnrecoverableError,
-  Worker,
-  type WorkerOptions,
-} from 'bullmq'
+import { DelayedError, type Job, RateLimitError, type RedisQueueBackend, UnrecoverableError, Worker } from 'bullmq'
+import type { Redis } from 'ioredis'
 import type { BeatBoard, LoopWriter } from '../heartbeat/beat-board.js'
 import type { Clock } from '../kernel/clock.js'
 import { Service } from '../kernel/service.js'
 import type { QueueConfig } from '../platform/config.js'
+import { type bullmqConnectionOptions, connectRedis } from '../platform/redis.js'
 import { queueKeys } from '../platform/redis-keys.js'
 import { redisOf, witnessedBackendFactory } from './bullmq-backend.js'
 import { FetchProgress } from './fetch-progress.js'
@@ -30,7 +24,7 @@ export interface QueueWorkerOptions {
   /** Written into each job as its owner: `supervisor#incarnation`. */
   readonly owner: string
   readonly bullPrefix: string
-  readonly connection: WorkerOptions['connection']
+  readonly connection: ReturnType<typeof bullmqConnectionOptions>
   /** Longest block of an idle fetch, milliseconds. */
   readonly pollIntervalMs: number
   readonly heartbeatTimeoutMs: number
@@ -61,6 +55,7 @@ export class QueueWorker extends Service {
   readonly #options: QueueWorkerOptions
   readonly #lateClaims = new Set<string>()
   readonly #progress: FetchProgress
+  #redis: Redis | undefined
   #worker: Worker | undefined
   #draining = false
 
@@ -76,11 +71,14 @@ export class QueueWorker extends Service {
     const { queue, config, owner, bullPrefix, connection, pollIntervalMs, loop } = this.#options
     const slots = config.threads * config.jobsPerThread
     loop.state('polling')
+    // Ours: from options BullMQ would make one of whatever ioredis stands beside it, which in a consumer's folder may be an
+    // older one (ioredis 5 left a timer behind that held up the end of the process).
+    this.#redis = connectRedis(connection.url, 'blocking')
     this.#worker = new Worker(
       queue,
       (job, token) => this.#process(job, token ?? ''),
       {
-        connection,
+        connection: this.#redis,
         prefix: bullPrefix,
         name: owner,
         concurrency: slots,
@@ -208,6 +206,8 @@ export class QueueWorker extends Service {
     const clean = await Promise.race([closed, limit])
     clearTimeout(timer)
     if (!clean) await backendOf(worker).disconnect()
+    // What BullMQ was given it leaves open.
+    this.#redis?.disconnect()
     this.#options.loop.state('stopped')
   }
 }

@@ -41,7 +41,10 @@ async function registerTsx(path: string): Promise<void> {
   if (tsxRegistered || 'typescript' in process.features) return
   let module: string
   try {
-    module = createRequire(path).resolve('tsx/esm/api')
+    // Its CommonJS twin, which is what require resolves to, cannot load itself in some versions.
+    module = createRequire(path)
+      .resolve('tsx/esm/api')
+      .replace(/\.cjs$/, '.mjs')
   } catch {
     throw new PermanentError(`handler ${path} is TypeScript and tsx is not installed; npm install tsx, or compile the handler`)
   }

@@ -22,7 +22,7 @@ export interface SpeakerOptions {
 
 export class Speaker {
   readonly #options: SpeakerOptions
-  readonly #written = new Set<number>()
+  readonly #written = new Set<string>()
   #unacknowledged: Transition[] = []
 
   constructor(options: SpeakerOptions) {
@@ -32,7 +32,7 @@ export class Speaker {
   /** @param decidedAt own monotonic clock before the call that won them */
   async say(transitions: readonly Transition[], decidedAt: number): Promise<void> {
     for (const transition of transitions) {
-      if (!this.#written.has(transition.seq)) {
+      if (!this.#written.has(nameOf(transition))) {
         if (this.#options.clock.monotonicMs() - decidedAt > SAY_WITHIN_MS * LATEST_SHARE) continue
         this.#write(transition)
       }
@@ -57,7 +57,7 @@ export class Speaker {
     const { log, watchdogId, onSaid } = this.#options
     const { level, fields, message } = lineOf(transition, watchdogId)
     log[level](fields, message)
-    this.#written.add(transition.seq)
+    this.#written.add(nameOf(transition))
     for (const oldest of this.#written) {
       if (this.#written.size <= REMEMBERED) break
       this.#written.delete(oldest)
@@ -73,4 +73,9 @@ export class Speaker {
       this.#unacknowledged.push(transition)
     }
   }
+}
+
+/** Numbers alone repeat: a store that was flushed counts from one again. */
+function nameOf({ seq, incident }: Transition): string {
+  return `${seq} ${incident.incidentId}`
 }

@@ -274,6 +274,8 @@ export class WatchLoop extends Service {
         if (decision.do !== 'close') return
         const won = await this.#won(() => incidents.close(decision.incident, decision.outcome))
         for (const { seq } of won) closedAt.set(decision.incident.subject, seq)
+        // A store that is flushed before the next look must not get back what has ended.
+        if (won.length > 0) this.#lost = this.#lost.filter(({ incidentId }) => incidentId !== decision.incident.incidentId)
       }),
     )
     await Promise.all(

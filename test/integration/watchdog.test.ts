@@ -222,6 +222,22 @@ describe('three watchdogs on one Redis', () => {
     expect(context.lines.all).toHaveLength(8)
   })
 
+  it('B1 a store flushed in the moment in which an incident ended does not bring that incident back', async () => {
+    const context = await setup()
+    const supervisor = await startSupervisor(context.redis, beatOf())
+    const { settled } = await startWatchdog(context, 'w1')
+    await settled()
+    await supervisor.become(beatOf({ main: { ageMs: 6000, thresholdMs: 5000 } }))
+    await context.lines.waitFor('stuck', 'supervisor:a/main')
+    await supervisor.become(beatOf())
+    await context.lines.waitFor('resumed', 'supervisor:a/main')
+    await context.redis.flushall()
+    await context.lines.waitFor('stuck', 'watchdog:w1')
+    await context.lines.waitFor('resumed', 'watchdog:w1')
+    expect(await context.redis.hlen('{unstuck}:open')).toBe(0)
+    expect(context.lines.all).toHaveLength(4)
+  })
+
   it('B8 B9 jobs without a worker are no_eligible_worker, a paused queue is none, and an emptied one says drained', async () => {
     const context = await setup()
     const { settled } = await startWatchdog(context, 'w1')

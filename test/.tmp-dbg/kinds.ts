@@ -1,2 +1,0 @@
-export type Kind = 'a' | 'b'
-export const kinds: [Kind] = ['a']
