@@ -55,7 +55,7 @@ describe('the package', () => {
     expect(await supervisor.exited).toBe(0)
 
     writeFileSync(join(app, 'consumer.ts'), CONSUMER)
-    const flags = ['--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2022', '--types', '']
+    const flags = ['--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2022']
     await execute(process.execPath, [TSC, ...flags, 'consumer.ts'], { cwd: app }).catch((error: { stdout: string }) => {
       throw new Error(error.stdout)
     })
