@@ -91,27 +91,41 @@ async function end<T>(
   call: () => Promise<T>,
   token?: string,
 ): Promise<T> {
-  const { board, progress } = witness
-  const since = board.stamp()
-  const ended = await progress.watch(phase, 0, async () => {
-    try {
-      return await call()
-    } catch (error) {
-      if (codeOf(error) !== LOCK_MISSING) {
-        // A lost connection BullMQ waits out and tries again; after anything else it lets go of the job.
-        if (!isConnectionError(error)) witness.attempts.settled(jobId, token)
-        throw error
-      }
-      const retaken = await retakeLock(backend, witness, jobId)
-      if (retaken === 'taken') return await call()
-      witness.attempts.settled(jobId, token)
-      if (retaken === 'finished') return finished
-      throw error
-    }
-  })
-  witness.attempts.settled(jobId, token)
-  seeNext(witness, Array.isArray(ended) ? ended : undefined, (board.stamp() - since) | 0)
+  const { board, progress, attempts } = witness
+  const out = progress.begin(phase, 0)
+  let ended: T
+  try {
+    ended = await call()
+  } catch (error) {
+    ended = await endAnyway(backend, witness, jobId, finished, call, token, error)
+  } finally {
+    progress.end(out)
+  }
+  attempts.settled(jobId, token)
+  seeNext(witness, Array.isArray(ended) ? ended : undefined, (board.stamp() - out.since) | 0)
   return ended
+}
+
+/** The end was refused. For want of a lock that is still ours to have, it is tried again. */
+async function endAnyway<T>(
+  backend: RedisQueueBackend,
+  witness: WitnessOptions,
+  jobId: string,
+  finished: T,
+  call: () => Promise<T>,
+  token: string | undefined,
+  error: unknown,
+): Promise<T> {
+  if (codeOf(error) !== LOCK_MISSING) {
+    // A lost connection BullMQ waits out and tries again; after anything else it lets go of the job.
+    if (!isConnectionError(error)) witness.attempts.settled(jobId, token)
+    throw error
+  }
+  const retaken = await retakeLock(backend, witness, jobId)
+  if (retaken === 'taken') return call()
+  witness.attempts.settled(jobId, token)
+  if (retaken === 'finished') return finished
+  throw error
 }
 
 function isConnectionError(error: unknown): boolean {

@@ -9,12 +9,12 @@ import type { BeatBoard, LoopWriter } from '../heartbeat/beat-board.js'
 import type { Clock } from '../kernel/clock.js'
 import { Service } from '../kernel/service.js'
 import type { QueueConfig } from '../platform/config.js'
-import { type bullmqConnectionOptions, connectRedis } from '../platform/redis.js'
+import { connectRedis } from '../platform/redis.js'
 import { queueKeys } from '../platform/redis-keys.js'
 import { redisOf, witnessedBackendFactory } from './bullmq-backend.js'
 import { FetchProgress } from './fetch-progress.js'
 import type { Outcome } from './outcome.js'
-import { backoffMs, decide, HAND_BACK_DELAY_MS } from './retry-policy.js'
+import { backoffMs, type Decision, decide, HAND_BACK_DELAY_MS } from './retry-policy.js'
 import { Attempts, type ClaimedJob, type Executor, LATE_CLAIM_MS } from './run-attempt.js'
 
 export interface QueueWorkerOptions {
@@ -24,7 +24,7 @@ export interface QueueWorkerOptions {
   /** Written into each job as its owner: `supervisor#incarnation`. */
   readonly owner: string
   readonly bullPrefix: string
-  readonly connection: ReturnType<typeof bullmqConnectionOptions>
+  readonly redisUrl: string
   /** Longest block of an idle fetch, milliseconds. */
   readonly pollIntervalMs: number
   readonly heartbeatTimeoutMs: number
@@ -37,7 +37,8 @@ export interface QueueWorkerOptions {
 
 export interface QueueWorkerEvents {
   attemptEnded(queue: string, outcome: Outcome['kind'], runMs: number): void
-  attemptStarted(queue: string, waitMs: number): void
+  /** A job started for the first time. @param waitMs since it might have */
+  firstStart(queue: string, waitMs: number): void
   error(queue: string, error: Error): void
 }
 
@@ -68,12 +69,12 @@ export class QueueWorker extends Service {
   }
 
   protected override async onStart(): Promise<void> {
-    const { queue, config, owner, bullPrefix, connection, pollIntervalMs, loop } = this.#options
+    const { queue, config, owner, bullPrefix, redisUrl, pollIntervalMs, loop } = this.#options
     const slots = config.threads * config.jobsPerThread
     loop.state('polling')
     // Ours: from options BullMQ would make one of whatever ioredis stands beside it, which in a consumer's folder may be an
     // older one (ioredis 5 left a timer behind that held up the end of the process).
-    this.#redis = connectRedis(connection.url, 'blocking')
+    this.#redis = connectRedis(redisUrl, 'blocking')
     this.#worker = new Worker(
       queue,
       (job, token) => this.#process(job, token ?? ''),
@@ -121,10 +122,13 @@ export class QueueWorker extends Service {
 
     const { queue, clock, events } = this.#options
     const since = clock.monotonicMs()
-    events.attemptStarted(queue, Math.max(0, (job.processedOn ?? job.timestamp) - job.timestamp - job.delay))
+    // Later starts would count the attempts and backoffs before them as waiting.
+    if (job.attemptsStarted === 1)
+      events.firstStart(queue, Math.max(0, (job.processedOn ?? job.timestamp) - job.timestamp - job.delay))
     const outcome = await this.attempts.run(claimed)
     events.attemptEnded(queue, outcome.kind, clock.monotonicMs() - since)
-    return this.#apply(job, token, outcome)
+    const decision = decide(outcome)
+    return decision.verb === 'complete' ? decision.result : this.#apply(job, token, decision)
   }
 
   /** A job that plain BullMQ code added without attempts or backoff gets the queue's policy all the same. */
@@ -161,11 +165,8 @@ export class QueueWorker extends Service {
     throw new DelayedError()
   }
 
-  async #apply(job: Job, token: string, outcome: Outcome): Promise<unknown> {
-    const decision = decide(outcome)
+  async #apply(job: Job, token: string, decision: Exclude<Decision, { verb: 'complete' }>): Promise<never> {
     switch (decision.verb) {
-      case 'complete':
-        return decision.result
       case 'retry':
         throw asHandlersError(decision.error)
       case 'fail':

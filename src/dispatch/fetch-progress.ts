@@ -5,7 +5,8 @@
  */
 import type { BeatBoard, LoopWriter, Phase } from '../heartbeat/beat-board.js'
 
-interface Call {
+/** A call that is out. */
+export interface Call {
   readonly since: number
   readonly phase: Phase
   readonly limitMs: number
@@ -15,11 +16,10 @@ export class FetchProgress {
   readonly #board: BeatBoard
   readonly #writer: LoopWriter
   /** In the order in which they went out; the first is the oldest. */
-  readonly #calls = new Map<number, Call>()
+  readonly #calls = new Set<Call>()
   /** The one call that may block on purpose. */
   #blocking: Call | undefined
   #shown: Call | undefined
-  #next = 0
   #limited = false
   #draining = false
 
@@ -28,25 +28,34 @@ export class FetchProgress {
     this.#writer = writer
   }
 
-  /** Watches one call to BullMQ's backend. @param limitMs how long it may block on purpose */
-  async watch<T>(phase: Phase, limitMs: number, call: () => Promise<T>): Promise<T> {
-    const out: Call = { since: this.#board.stamp(), phase, limitMs }
-    const id = this.#next++
-    if (limitMs > 0) this.#blocking = out
-    else this.#calls.set(id, out)
+  /** A call to BullMQ's backend goes out. @param limitMs how long it may block on purpose */
+  begin(phase: Phase, limitMs: number): Call {
+    const call: Call = { since: this.#board.stamp(), phase, limitMs }
+    if (limitMs > 0) this.#blocking = call
+    else this.#calls.add(call)
     if (this.#limited) {
       this.#limited = false
       if (!this.#draining) this.#writer.state('polling')
     }
     this.#writer.started()
     this.#show()
+    return call
+  }
+
+  /** It came back, well or not. */
+  end(call: Call): void {
+    if (this.#blocking === call) this.#blocking = undefined
+    else this.#calls.delete(call)
+    this.#writer.ended()
+    this.#show()
+  }
+
+  async watch<T>(phase: Phase, limitMs: number, call: () => Promise<T>): Promise<T> {
+    const out = this.begin(phase, limitMs)
     try {
       return await call()
     } finally {
-      if (this.#blocking === out) this.#blocking = undefined
-      else this.#calls.delete(id)
-      this.#writer.ended()
-      this.#show()
+      this.end(out)
     }
   }
 
@@ -72,7 +81,7 @@ export class FetchProgress {
   }
 
   #firstDue(): Call | undefined {
-    const [oldest] = this.#calls.values()
+    const [oldest] = this.#calls
     const blocking = this.#blocking
     if (!oldest || !blocking) return oldest ?? blocking
     return ((blocking.since + blocking.limitMs - oldest.since) | 0) < 0 ? blocking : oldest

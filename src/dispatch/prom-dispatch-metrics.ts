@@ -6,7 +6,7 @@ import { OUTCOME_KINDS, type Outcome } from './outcome.js'
 
 export interface DispatchMetrics {
   readonly registry: Registry
-  attemptStarted(queue: string, waitMs: number): void
+  firstStart(queue: string, waitMs: number): void
   attemptEnded(queue: string, outcome: Outcome['kind'], runMs: number): void
   orphansReaped(queue: string, count: number): void
 }
@@ -30,7 +30,7 @@ export function dispatchMetrics(registry: Registry, board: BeatBoard): DispatchM
   for (const queue of queues) reaped.inc({ queue }, 0)
   return {
     registry,
-    attemptStarted: (queue, waitMs) => waits.observe(queue, waitMs / 1000),
+    firstStart: (queue, waitMs) => waits.observe(queue, waitMs / 1000),
     attemptEnded: (queue, outcome, runMs) => {
       attempts(queue, outcome)
       durations.observe(queue, runMs / 1000)

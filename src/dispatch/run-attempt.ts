@@ -107,7 +107,10 @@ export class Attempts {
         kill: (reason) => executor.kill(ref, reason),
       })
       const { id, name, data, group, attempt, fence } = job
-      executor.run({ id, name, queue, data, group, attempt, fence, ref }).then((reply) => resolve(outcomeOf(reply)), reject)
+      const { cell, claim } = ref
+      executor
+        .run({ id, name, queue, data, group, attempt, fence, cell, claim })
+        .then((reply) => resolve(outcomeOf(reply)), reject)
     })
   }
 }

@@ -16,22 +16,30 @@ export function createContext(board: BeatBoard, task: ThreadTask, post: (line: T
 
 class BoardJob implements JobContext {
   readonly fence: number
-  readonly log: JobContext['log']
   readonly #board: BeatBoard
   readonly #task: ThreadTask
   /** The steps that are entered now, the innermost last. */
   readonly #steps: { readonly name: string; readonly since: number }[] = []
   #abort: AbortController | undefined
   #progress: string | number | undefined
+  #log: JobContext['log'] | undefined
+  readonly #post: (line: ThreadLogLine) => void
 
   constructor(board: BeatBoard, task: ThreadTask, post: (line: ThreadLogLine) => void) {
     this.#board = board
     this.#task = task
     this.fence = task.fence
-    const { queue, id: jobId, attempt } = task
+    this.#post = post
+  }
+
+  /** Made when it is asked for: most jobs are short and say nothing. */
+  get log(): JobContext['log'] {
+    if (this.#log) return this.#log
+    const { queue, id: jobId, attempt } = this.#task
     const say = (level: ThreadLogLine['level']) => (message: string) =>
-      post({ unstuck: 'log', level, message: String(message), queue, jobId, attempt })
-    this.log = { info: say('info'), warn: say('warn'), error: say('error') }
+      this.#post({ unstuck: 'log', level, message: String(message), queue, jobId, attempt })
+    this.#log = { info: say('info'), warn: say('warn'), error: say('error') }
+    return this.#log
   }
 
   get signal(): AbortSignal {
@@ -42,7 +50,7 @@ class BoardJob implements JobContext {
 
   checkAbort(): void {
     if (!this.#abort || this.#abort.signal.aborted) return
-    const reason = this.#board.abortReason(this.#task.ref)
+    const reason = this.#board.abortReason(this.#task)
     if (reason) this.#abort.abort(new Error(`job ${this.#task.id} is to stop: ${reason}`))
   }
 
@@ -52,19 +60,19 @@ class BoardJob implements JobContext {
       if (progress === this.#progress) return
       this.#progress = progress
     }
-    this.#board.jobAlive(this.#task.ref)
+    this.#board.jobAlive(this.#task)
   }
 
   readonly step = async <T>(name: string, run: () => T | Promise<T>): Promise<T> => {
     const step = { name: String(name), since: this.#board.stamp() }
     this.#steps.push(step)
-    this.#board.jobStep(this.#task.ref, step.name, step.since)
+    this.#board.jobStep(this.#task, step.name, step.since)
     try {
       return await run()
     } finally {
       this.#steps.splice(this.#steps.indexOf(step), 1)
       const outer = this.#steps.at(-1)
-      this.#board.jobStep(this.#task.ref, outer?.name, outer?.since ?? 0)
+      this.#board.jobStep(this.#task, outer?.name, outer?.since ?? 0)
     }
   }
 }

@@ -12,7 +12,8 @@ export interface ThreadSetup {
   readonly tickMs: number
 }
 
-export interface ThreadTask {
+/** A job for a thread, with its cell on the board: flat, since every nested object costs a copy more. */
+export interface ThreadTask extends JobCellRef {
   readonly id: string
   readonly name: string
   readonly queue: string
@@ -20,7 +21,6 @@ export interface ThreadTask {
   readonly group: string | undefined
   readonly attempt: number
   readonly fence: number
-  readonly ref: JobCellRef
 }
 
 /** A result travels as JSON, which is what BullMQ stores: what cannot be stored fails in the thread, with a reason. */

@@ -76,11 +76,6 @@ export function connectRedis(url: string, role: RedisRole, overrides: RedisOverr
   return client
 }
 
-/** Plain connection options for BullMQ's Queue and Worker, which open their own connections with them. */
-export function bullmqConnectionOptions(url: string): typeof shared & { url: string; maxRetriesPerRequest: null } {
-  return { url, ...shared, maxRetriesPerRequest: null }
-}
-
 /** The address without user, password and query, to show in messages and logs. */
 export function redactUrl(url: string): string {
   try {

@@ -6,7 +6,6 @@ import type { TerminateOrder } from '../heartbeat/sentinel-protocol.js'
 import { Service } from '../kernel/service.js'
 import type { Config, QueueConfig } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
-import { bullmqConnectionOptions } from '../platform/redis.js'
 import { systemClock } from '../platform/system-clock.js'
 
 export interface QueueRunnerOptions {
@@ -57,7 +56,7 @@ export class QueueRunner extends Service {
       config: queueConfig,
       owner: options.owner,
       bullPrefix: config.redis.bullPrefix,
-      connection: bullmqConnectionOptions(options.redisUrl),
+      redisUrl: options.redisUrl,
       pollIntervalMs: config.loops.pollIntervalMs,
       heartbeatTimeoutMs: config.heartbeat.timeoutMs,
       board,

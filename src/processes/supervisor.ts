@@ -184,7 +184,7 @@ export class Supervisor extends Service {
           board: this.#board,
           log,
           events: {
-            attemptStarted: this.#metrics.attemptStarted,
+            firstStart: this.#metrics.firstStart,
             attemptEnded: this.#metrics.attemptEnded,
             error: (name, error) => this.#errors.add(`queue ${name}: ${error.message}`),
           },

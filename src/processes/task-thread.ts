@@ -8,6 +8,7 @@ import { loadHandler } from '../dispatch/node-load-handler.js'
 import { createContext, type ThreadJob } from '../dispatch/thread-context.js'
 import type { ThreadLogLine, ThreadReply, ThreadSetup, ThreadTask } from '../dispatch/thread-protocol.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'
+import { messageOf, PermanentError } from '../kernel/errors.js'
 import type { Handler } from '../kernel/job.js'
 import { systemClock } from '../platform/system-clock.js'
 
@@ -35,7 +36,7 @@ function theHandler(): Promise<Handler> {
 export default async function runTask(task: ThreadTask): Promise<ThreadReply> {
   if (cell >= 0) {
     board.threadTook(cell)
-    board.jobOnThread(task.ref, cell)
+    board.jobOnThread(task, cell)
   }
   const { id, name, queue, data, group, attempt } = task
   const job = createContext(board, task, (line) => parentPort?.postMessage(line satisfies ThreadLogLine))
@@ -51,24 +52,39 @@ export default async function runTask(task: ThreadTask): Promise<ThreadReply> {
   }
 }
 
+/** Running a handler again, whose work is done, would not make its result storable: such a failure is permanent. */
 function toJson(result: unknown): string | undefined {
   if (result === undefined) return undefined
   let json: string | undefined
   try {
     json = JSON.stringify(result)
   } catch (error) {
-    throw new Error(`the handler's result cannot be stored as JSON: ${error instanceof Error ? error.message : String(error)}`)
+    throw new PermanentError(`the handler's result cannot be stored as JSON: ${messageOf(error)}`)
   }
-  if (json === undefined) throw new Error(`the handler's result cannot be stored as JSON: it is a ${typeof result}`)
+  if (json === undefined) throw new PermanentError(`the handler's result cannot be stored as JSON: it is a ${typeof result}`)
   return json
 }
 
 const MAX_STACK = 4000
 
+/** Whatever was thrown must leave the thread: only texts do so safely. */
 function describe(thrown: unknown): Extract<ThreadReply, { ok: false }>['error'] {
   if (!(thrown instanceof Error)) {
-    return { name: 'Error', message: `the handler threw ${String(thrown)}`, stack: '', permanent: false }
+    return { name: 'Error', message: `the handler threw ${text(thrown)}`, stack: '', permanent: false }
   }
   const permanent = ('permanent' in thrown && thrown.permanent === true) || thrown.name === 'UnrecoverableError'
-  return { name: thrown.name, message: thrown.message, stack: (thrown.stack ?? '').slice(0, MAX_STACK), permanent }
+  return {
+    name: text(thrown.name),
+    message: text(thrown.message),
+    stack: text(thrown.stack ?? '').slice(0, MAX_STACK),
+    permanent,
+  }
+}
+
+function text(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    return Object.prototype.toString.call(value)
+  }
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { UserError } from '../../src/kernel/errors.js'
-import { bullmqConnectionOptions, checkRedis, connectRedis, type RedisRole, redactUrl } from '../../src/platform/redis.js'
+import { checkRedis, connectRedis, type RedisRole, redactUrl } from '../../src/platform/redis.js'
 import { freePort, startTestRedis, type TestRedisOptions } from '../support/redis.js'
 
 async function setup(options?: TestRedisOptions) {
@@ -100,15 +100,6 @@ describe('a watch connection', () => {
     server.resume()
     await ready
     expect(await client.get('count')).toBe('1')
-  })
-})
-
-describe('bullmqConnectionOptions', () => {
-  it('carries the address, never gives up and limits silence above the longest block', () => {
-    const options = bullmqConnectionOptions('rediss://u:p@example.test:6380/2')
-    expect(options).toMatchObject({ url: 'rediss://u:p@example.test:6380/2', maxRetriesPerRequest: null })
-    expect(options.socketTimeout).toBeGreaterThan(11_000)
-    expect(options).not.toHaveProperty('commandTimeout')
   })
 })
 

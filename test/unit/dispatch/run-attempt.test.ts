@@ -104,7 +104,9 @@ describe('an attempt', () => {
     const { attempts, executor } = setup()
     const run = attempts.run(claimOf())
     attempts.get('j1')?.kill('job_silent for 9 s')
-    expect(executor.kills).toEqual([[executor.tasks[0]?.ref, 'job_silent for 9 s']])
+    expect(executor.kills).toMatchObject([
+      [{ cell: executor.tasks[0]?.cell, claim: executor.tasks[0]?.claim }, 'job_silent for 9 s'],
+    ])
     executor.replies[0]?.resolve({ ok: 'lost', loss: { kind: 'lost', message: 'thread terminated: job_silent for 9 s' } })
     expect(await run).toMatchObject({ kind: 'killed' })
   })
