@@ -149,7 +149,7 @@ function isLogLine(message: unknown): message is ThreadLogLine {
 class KillSwitch {
   #listener: (() => void) | undefined
 
-  once(_event: 'abort', listener: () => void): void {
+  once(_name: 'abort', listener: () => void): void {
     this.#listener = listener
   }
 
