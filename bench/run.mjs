@@ -40,7 +40,8 @@ const SIZES = flags.quick
 const sections = {
   async throughput(url) {
     const many = await throughput({ url, variants: ['raw', 'piscina', 'unstuck'], inFlight: 100, ...SIZES.many })
-    const variants = ['sandbox-threads', 'sandbox-processes', 'unstuck']
+    // Raw and plain piscina show what is left to reach: no isolation, and isolation by a thread alone.
+    const variants = ['raw', 'piscina', 'sandbox-threads', 'sandbox-processes', 'unstuck']
     const few = await throughput({ url, variants, inFlight: 2, ...SIZES.few })
     return { result: { many, few }, rows: throughputRows({ many, few }) }
   },

@@ -11,7 +11,7 @@ const FLEET_KEPT_UP = 0.97
 export function throughputRows({ many, few }) {
   return [
     ...groupRows(many, 'in flight: 100', ['raw', 'piscina', 'unstuck']),
-    ...groupRows(few, 'in flight: 2', ['sandbox-threads', 'sandbox-processes', 'unstuck']),
+    ...groupRows(few, 'in flight: 2', ['raw', 'piscina', 'sandbox-threads', 'sandbox-processes', 'unstuck']),
     ratioRow('100 in flight: unstuck against raw', many.unstuck, many.raw, 0.6),
     ratioRow('2 in flight: unstuck against sandboxed threads', few.unstuck, few['sandbox-threads'], 2),
     ratioRow('2 in flight: unstuck against sandboxed processes', few.unstuck, few['sandbox-processes'], 2),

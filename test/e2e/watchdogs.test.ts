@@ -163,6 +163,23 @@ describe('a queue', () => {
     expect(said([dog], 'stuck')).toHaveLength(1)
   })
 
+  it('E3 whose blocking connection is silent goes on by itself, and nobody is accused', async () => {
+    const { supervisor, watchdog, config, redis, dispatcher, client } = await setup()
+    const proxy = await startProxy(redis.port)
+    const dog = await watchdog(config)
+    await supervisor(config, ['--name', 'only', '--redis', proxy.url])
+    await until(
+      async () => proxy.swallow('bzpopmin'),
+      (hit) => hit > 0,
+    )
+    await dispatcher.addBulk('jobs', [{}, {}, {}])
+    await until(
+      () => client.zcard('bull:jobs:completed'),
+      (count) => count === 3,
+    )
+    expect(said([dog], 'stuck')).toEqual([])
+  })
+
   it('E3 lock renewal that never answers is lock_late of the queue, and the job goes on', async () => {
     const stage = await scene()
     const proxy = await startProxy(stage.redis.port)

@@ -2,6 +2,8 @@
  * Behaviours that hold for a long time: the same scenario runs with scaled thresholds in `npm test` and at full length
  * in `npm run test:soak`.
  */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Dispatcher } from '../../src/index.js'
 import { type LogLine, type Running, scene, until } from './processes.js'
@@ -138,4 +140,54 @@ export async function pausedWatchdogAccusesNobody(pace: Pace, pauseMs: number): 
   await sleep(pace.timeoutMs)
   expect(accusations(paused).filter((msg) => !msg.includes('watchdog_blind'))).toEqual([])
   expect(accusations(other).filter((msg) => !msg.includes('watchdog_lost'))).toEqual([])
+}
+
+/** B3: Redis away under a fleet with running jobs: each watchdog says it once, nobody else is accused, no job starts twice. */
+export async function outageUnderAFleet(supervisors: number, awayMs: number): Promise<void> {
+  const stage = await scene()
+  const handler = stage.handler(
+    'work',
+    `import { appendFileSync, existsSync } from 'node:fs'
+    export default async (job, ctx) => {
+      appendFileSync('starts', job.id + '\\n')
+      while (!existsSync('release')) { ctx.heartbeat(); await new Promise((done) => setTimeout(done, 200)) }
+    }`,
+  )
+  const config = stage.config('fleet', {
+    queues: { jobs: { handler, threads: 1, lockDurationMs: Math.min(30_000, awayMs / 2) } },
+  })
+  const watchdogs = [await stage.watchdog(config), await stage.watchdog(config)]
+  const fleet: Running[] = []
+  for (let index = 0; index < supervisors; index += 1) fleet.push(await stage.supervisor(config, ['--name', `s${index}`]))
+  const dispatcher = await Dispatcher.connect({ redis: { url: stage.redis.url } })
+  await dispatcher.addBulk(
+    'jobs',
+    Array.from({ length: supervisors }, () => ({})),
+  )
+  await dispatcher.close()
+  const starts = () => readFileSync(join(stage.dir, 'starts'), 'utf8').trim().split('\n').length
+  await until(
+    () => stage.client.llen('bull:jobs:active'),
+    (count) => count === supervisors,
+  )
+  await sleep(2 * FULL.timeoutMs)
+  stage.redis.pause()
+  await sleep(awayMs)
+  stage.redis.resume()
+  for (const watchdog of watchdogs) {
+    await watchdog.line((line) => line.event === 'resumed' && line['subject'] === 'redis')
+  }
+  // Time enough for a reaper or a watchdog to make its mistake.
+  await sleep(2 * FULL.timeoutMs + 2 * FULL.pollIntervalMs)
+  for (const watchdog of watchdogs) {
+    expect(watchdog.lines.filter((line) => line.event === 'stuck').map((line) => line['cause'])).toEqual(['redis_unreachable'])
+  }
+  expect(starts()).toBe(supervisors)
+  writeFileSync(join(stage.dir, 'release'), '')
+  await until(
+    () => stage.client.zcard('bull:jobs:completed'),
+    (count) => count === supervisors,
+  )
+  expect(starts()).toBe(supervisors)
+  expect(fleet.flatMap((one) => one.lines.filter((line) => line.event === 'orphan_reaped'))).toEqual([])
 }
