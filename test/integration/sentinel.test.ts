@@ -252,7 +252,7 @@ describe('beat writer', () => {
     await old.goodbye()
     const fresh = writer('i2')
     expect(await fresh.register()).toMatchObject({ taken: false })
-    const beat = { queues: [] } as never
+    const beat = { seq: 1, queues: [] } as never
     expect([await fresh.beat(beat, false, false), await old.beat(beat, true, false)]).toEqual([true, false])
     await old.goodbye()
     expect(await readBeats(redis, keys, ['s'])).toMatchObject([{ incarnation: 'i2', bye: false }])
