@@ -194,11 +194,12 @@ describe('a queue', () => {
     const dog = await stage.watchdog(config)
     await stage.supervisor(config, ['--name', 'only', '--redis', proxy.url])
     await dispatcher.add('jobs', { ms: 9000 })
+    // It runs, so the claim's own reply is not what the proxy will swallow.
     await until(
-      () => stage.client.llen('bull:jobs:active'),
-      (count) => count === 1,
+      () => stage.client.hget('{unstuck}:beat:only', 'beat'),
+      (beat) => beat?.includes('"step":"work"') === true,
     )
-    proxy.swallow('bull:jobs:pc')
+    expect(proxy.swallow('bull:jobs:pc')).toBe(1)
     const stuck = await dog.line(of('stuck'))
     expect(stuck).toMatchObject({ cause: 'lock_late', subject: 'supervisor:only/loop:fetch:jobs', thresholdMs: 2000 })
     proxy.heal()

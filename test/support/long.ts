@@ -37,8 +37,9 @@ export const SCALED: Pace = {
   pollStaleThresholdMs: 3000,
   beatMs: 500,
   timeoutMs: 2000,
-  threadBlockedMs: 2000,
-  silentAfterMs: 3000,
+  // Wide enough that a tenth of it outlasts a slow machine's scheduler.
+  threadBlockedMs: 4000,
+  silentAfterMs: 4000,
 }
 
 const sleep = (ms: number) => new Promise((done) => setTimeout(done, ms))
