@@ -32,9 +32,10 @@ export interface TestRedisOptions {
 /** Starts a server; takes about 50 ms. */
 export async function startTestRedis(options: TestRedisOptions = {}): Promise<TestRedis> {
   const dir = await mkdtemp(join(tmpdir(), 'unstuck-redis-'))
-  const port = await freePort()
+  const first = await launchOnFreePort(dir, options)
+  const { port } = first
   const launch = () => launchServer(dir, port, options)
-  let server = await launch()
+  let { server } = first
 
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     if (server.exitCode !== null || server.signalCode !== null) return
@@ -60,6 +61,18 @@ export async function startTestRedis(options: TestRedisOptions = {}): Promise<Te
       await end('SIGKILL')
       await rm(dir, { recursive: true, force: true })
     },
+  }
+}
+
+/** Another process may take a port between our finding it free and the server's binding it: then the next one will do. */
+async function launchOnFreePort(dir: string, options: TestRedisOptions): Promise<{ port: number; server: ChildProcess }> {
+  for (;;) {
+    const port = await freePort()
+    try {
+      return { port, server: await launchServer(dir, port, options) }
+    } catch (error) {
+      if (!/listening|in use/i.test(String(error))) throw error
+    }
   }
 }
 
