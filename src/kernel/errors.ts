@@ -1,6 +1,6 @@
 /**
  * Errors that a person can cause. Each names the thing, what is wrong with it and the fix, in one line;
- * the command line prints it without a stack trace and exits with 2.
+ * the command line prints it without a stack trace and exits with 2, or with 1 when it is a refusal.
  */
 export type UserErrorCode =
   | 'CONFIG_INVALID'
@@ -13,6 +13,25 @@ export type UserErrorCode =
   | 'REDIS_MISSING'
   | 'REDIS_UNREACHABLE'
   | 'REDIS_UNSUITABLE'
+  | RefusalCode
+
+/** What was asked is well put, and the job or supervisor is not in a state for it: exit code 1. */
+export type RefusalCode =
+  | 'JOB_CANCELLED'
+  | 'JOB_COMPLETED'
+  | 'JOB_FAILED'
+  | 'JOB_FOREIGN'
+  | 'JOB_FRESH'
+  | 'JOB_RUNNING'
+  | 'JOB_SCHEDULED'
+  | 'JOB_UNKNOWN'
+  | 'JOB_WAITS_FOR_CHILDREN'
+  | 'SUPERVISOR_GONE'
+  | 'SUPERVISOR_UNKNOWN'
+
+export function isRefusal(code: UserErrorCode): code is RefusalCode {
+  return code.startsWith('JOB_') || code.startsWith('SUPERVISOR_')
+}
 
 export class UserError extends Error {
   override readonly name = 'UserError'
@@ -30,6 +49,19 @@ export class PermanentError extends Error {
   override readonly name = 'PermanentError'
   /** Survives the way out of a thread, where an error's class is lost. */
   readonly permanent = true
+}
+
+/** Thrown by a handler that was told to come later, by an API's rate limit for one: its job goes back uncharged, and waits. */
+export class RateLimitedError extends Error {
+  override readonly name = 'RateLimitedError'
+  /** How long the job waits at least, milliseconds. */
+  readonly retryAfterMs: number
+
+  /** @param retryAfterMs milliseconds */
+  constructor(retryAfterMs: number, message = `rate limited for ${retryAfterMs} ms`) {
+    super(message)
+    this.retryAfterMs = retryAfterMs
+  }
 }
 
 /** The text of anything that was thrown. */

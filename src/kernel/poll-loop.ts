@@ -5,6 +5,7 @@
  * loop reads those stamps and never asks the loop itself.
  */
 import { Service } from './service.js'
+import { within } from './within.js'
 
 /** Where a loop writes its progress. The board implements it; tests use a recorder. */
 export interface LoopProbe {
@@ -71,12 +72,6 @@ export class PollLoop extends Service {
   /** Waits for the real cycle in flight, at most `stopTimeoutMs`. */
   protected override async onStop(): Promise<void> {
     clearInterval(this.#timer)
-    if (!this.#inFlight) return
-    let timer: NodeJS.Timeout | undefined
-    const limit = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.#options.stopTimeoutMs)
-    })
-    await Promise.race([this.#inFlight, limit])
-    clearTimeout(timer)
+    if (this.#inFlight) await within(this.#inFlight, this.#options.stopTimeoutMs)
   }
 }

@@ -33,8 +33,13 @@ export interface FleetKeys {
   free(queue: string): string
   /** Flapping guard of a subject: transitions in the window. */
   flapping(subject: string): string
-  /** Hash: queue → last measurement of the queue by the reconcile loop (JSON). */
-  readonly facts: string
+  /** List of orders (JSON) that a supervisor takes with its next beat. */
+  orders(supervisor: string): string
+  /**
+   * Hash: `died:GROUP` counts the deaths in a group, `back:GROUP` is the last of them after which one was seen again,
+   * `registered:GROUP` the Redis time (ms) of the group's last registration.
+   */
+  readonly restarts: string
 }
 
 /** @param prefix `redis.prefix`; keep its braces in a Cluster. */
@@ -50,16 +55,19 @@ export function fleetKeys(prefix: string): FleetKeys {
     unsaid: `${prefix}:unsaid`,
     watchdogs: `${prefix}:watchdogs`,
     hints: `${prefix}:hints`,
-    facts: `${prefix}:facts`,
+    restarts: `${prefix}:restarts`,
     beat: (supervisor) => `${prefix}:beat:${supervisor}`,
     workers: (queue) => `${prefix}:workers:${queue}`,
     free: (queue) => `${prefix}:free:${queue}`,
+    orders: (supervisor) => `${prefix}:orders:${supervisor}`,
     flapping: (subject) => `${prefix}:flapping:${subject}`,
   }
 }
 
 export interface QueueKeys {
   readonly base: string
+  /** The base with its colon: what scripts put before a name. */
+  readonly root: string
   readonly wait: string
   readonly active: string
   readonly delayed: string
@@ -75,6 +83,28 @@ export interface QueueKeys {
   readonly repeat: string
   /** Who reconciles this queue now. */
   readonly lease: string
+  /** Sorted set of exhausted jobs by the Redis time (ms) at which their cooldown is over. */
+  readonly exhausted: string
+  /** Sorted set of jobs that failed for good by the Redis time (ms) of their failure. */
+  readonly permanent: string
+  /** Hash: group → its breaker (JSON), while it is not closed. */
+  readonly breakers: string
+  /** List of bulk resets (JSON) that the reconcile loop still has to work off. */
+  readonly campaigns: string
+  /** Stream: who reset, cancelled, paused or resumed what. */
+  readonly audit: string
+  /** The next free moment (Redis ms) at which a job may be put back, and when that was written. */
+  readonly release: string
+  /** Fingerprint of the settings that all failed jobs were compared with. */
+  readonly settings: string
+  /** Hash: group → number of the last restart whose resets were ordered. */
+  readonly restarts: string
+  /** Hash: scheduler → how many supervisors or threads its jobs lost. */
+  readonly losses: string
+  /** Set of the different jobs of a group that failed since its last success. */
+  failures(group: string): string
+  /** Sorted set of the jobs of a group that wait in `delayed` for its breaker, by the Redis time they were put there. */
+  parked(group: string): string
   job(id: string): string
   lock(id: string): string
 }
@@ -84,6 +114,7 @@ export function queueKeys(bullPrefix: string, queue: string): QueueKeys {
   const base = `${bullPrefix}:${queue}`
   return {
     base,
+    root: `${base}:`,
     wait: `${base}:wait`,
     active: `${base}:active`,
     delayed: `${base}:delayed`,
@@ -98,6 +129,17 @@ export function queueKeys(bullPrefix: string, queue: string): QueueKeys {
     limiter: `${base}:limiter`,
     repeat: `${base}:repeat`,
     lease: `${base}:unstuck:lease`,
+    exhausted: `${base}:unstuck:exhausted`,
+    permanent: `${base}:unstuck:permanent`,
+    breakers: `${base}:unstuck:breakers`,
+    campaigns: `${base}:unstuck:campaigns`,
+    audit: `${base}:unstuck:audit`,
+    release: `${base}:unstuck:release`,
+    settings: `${base}:unstuck:settings`,
+    restarts: `${base}:unstuck:restarts`,
+    losses: `${base}:unstuck:losses`,
+    failures: (group) => `${base}:unstuck:failures:${group}`,
+    parked: (group) => `${base}:unstuck:parked:${group}`,
     job: (id) => `${base}:${id}`,
     lock: (id) => `${base}:${id}:lock`,
   }
