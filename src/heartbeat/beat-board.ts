@@ -14,12 +14,14 @@ import type { JobCellRef, JobCells, LoopCells, LoopWriter, ThreadCells } from '.
 import {
   ABORT_REASONS,
   type AbortReason,
+  ALONE,
   type BoardHandle,
   type BoardLayout,
   type BoardPlan,
   HEADER,
   JOB,
   LOOP,
+  NO_THREAD,
   PHASES,
   type Phase,
   planOf,
@@ -223,7 +225,7 @@ export class BeatBoard {
     Atomics.sub(this.#cells, this.#thread(cell) + THREAD.jobs, 1)
   }
 
-  /** 1-based place of a thread cell among those of its queue; 0 for no cell (-1). */
+  /** 1-based place of a thread cell among those of its queue; 0 for no cell. */
   threadNumber(cell: number): number {
     const range = this.#plan.threadRanges.find(({ first, end }) => cell >= first && cell < end)
     return range ? cell - range.first + 1 : 0
@@ -270,7 +272,7 @@ export class BeatBoard {
     this.#set(at + JOB.claim, claim)
     const now = this.stamp()
     this.#set(at + JOB.queue, queue)
-    this.#set(at + JOB.thread, -1)
+    this.#set(at + JOB.thread, NO_THREAD)
     this.#set(at + JOB.fence, fence)
     this.#set(at + JOB.attempt, attempt)
     this.#set(at + JOB.started, now)
@@ -301,6 +303,11 @@ export class BeatBoard {
     if (!this.#holds(ref)) return
     this.#set(this.#job(ref.cell) + JOB.thread, threadCell)
     this.#set(this.#job(ref.cell) + JOB.alive, this.stamp())
+  }
+
+  /** Main thread: the job runs in a process of its own, whose news the main thread writes here. */
+  jobAlone(ref: JobCellRef): void {
+    this.jobOnThread(ref, ALONE)
   }
 
   jobAlive(ref: JobCellRef): void {
@@ -334,9 +341,9 @@ export class BeatBoard {
     return reason === '' ? undefined : reason
   }
 
-  /** The thread cell that carries this job, -1 before a thread began it. */
+  /** The thread cell that carries this job; negative when none does. */
   threadOf(ref: JobCellRef): number {
-    return this.#holds(ref) ? this.#get(this.#job(ref.cell) + JOB.thread) : -1
+    return this.#holds(ref) ? this.#get(this.#job(ref.cell) + JOB.thread) : NO_THREAD
   }
 
   #holds(ref: JobCellRef): boolean {

@@ -96,8 +96,10 @@ export interface JobProgress {
   readonly id: string
   readonly attempt: number
   readonly fence: number
-  /** The thread that carries it; 0 while it waits for one. */
+  /** The thread that carries it; 0 while it waits for one, or runs alone. */
   readonly thread: number
+  /** It runs in a process of its own. */
+  readonly alone?: true
   readonly runningMs: number
   /** Age of the last heartbeat, step or start. */
   readonly silentMs: number

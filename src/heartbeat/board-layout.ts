@@ -76,6 +76,10 @@ export const JOB = {
   size: 16,
 } as const
 
+/** In the place of a job's thread cell: no thread yet, or none at all since it runs in a process of its own. */
+export const NO_THREAD = -1
+export const ALONE = -2
+
 /** Jobs that are being handed over still hold a cell while the next ones begin. */
 const SPARE_JOB_CELLS = 8
 

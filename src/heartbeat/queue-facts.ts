@@ -6,7 +6,14 @@ export interface QueueFacts {
   readonly active: number
   readonly delayed: number
   readonly completed: number
+  /** BullMQ's failed set, the exhausted included. */
   readonly failed: number
+  /** Out of attempts by failures that may pass: they come back by themselves. */
+  readonly exhausted: number
+  /** Failed for good: changed settings or a hand free them. */
+  readonly permanent: number
+  /** The groups whose breaker is not closed, sorted; '' stands for jobs without a group. */
+  readonly breakersOpen: readonly string[]
   readonly paused: boolean
   /** Milliseconds that a rate limit of the queue still holds; 0 when none does. */
   readonly limitedMs: number

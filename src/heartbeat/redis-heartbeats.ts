@@ -4,6 +4,8 @@
  * One Lua call stores a beat and moves the supervisor in the deadline index by the store's own clock: to "now" when
  * something in the beat is late, else to the moment when silence will mean death. So an observer asks only for what is
  * due. Each incarnation bears a generation, a number that only grows: a late beat of a former incarnation is refused.
+ * An accepted beat brings back the orders that lay there for the supervisor, and a registration says that its group is
+ * back after a death: then jobs that failed with the dead one get their attempts again (the reconcile loop's business).
  */
 import type { Redis } from 'ioredis'
 import { type FleetKeys, fleetKeys } from '../platform/redis-keys.js'
@@ -15,6 +17,11 @@ import type { BeatSink } from './sentinel.js'
 /** How long a beat stays readable after its last renewal, also after a goodbye: longer than any threshold, 1 hour. */
 const BEAT_TTL_MS = 3_600_000
 
+/** What one beat brings back; further orders wait for the next. */
+const ORDERS_PER_BEAT = 100
+
+// KEYS: beat, generation, due, epoch, orders, restarts. ARGV: incarnation, timeoutMs, host, pid, TTL, name, new epoch,
+// hints channel, group.
 const REGISTER = redisScript(`${LUA_NOW}
 local dead = redis.call('HMGET', KEYS[1], 'incarnation', 'deadAt', 'bye', 'host', 'pid')
 local silence = tonumber(ARGV[2])
@@ -31,12 +38,18 @@ redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'generation', generation, 'h
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('ZADD', KEYS[3], now + silence, ARGV[6])
 redis.call('SET', KEYS[4], ARGV[7] .. ':' .. now, 'NX')
+-- A sentinel that was started again in a living process leaves that process's orders alone.
+if dead[1] ~= ARGV[1] then redis.call('DEL', KEYS[5]) end
+local restarts = redis.call('HMGET', KEYS[6], 'died:' .. ARGV[9], 'back:' .. ARGV[9])
+if tonumber(restarts[1] or 0) > tonumber(restarts[2] or 0) then redis.call('HSET', KEYS[6], 'back:' .. ARGV[9], restarts[1]) end
+redis.call('HSET', KEYS[6], 'registered:' .. ARGV[9], now)
 redis.call('PUBLISH', ARGV[8], ARGV[6])
 return {generation, '', ''}
 `)
 
-// KEYS: beat, due, epoch, then workers and free of each queue. ARGV: name, incarnation, generation, beat JSON,
+// KEYS: beat, due, epoch, orders, then workers and free of each queue. ARGV: name, incarnation, generation, beat JSON,
 // timeoutMs, late 0/1, hints channel or '', TTL, new epoch, beat's seq, then eligible 0/1 and free slots for each queue.
+// Returns 1 or -1 (refused), the store's time, then the orders.
 const BEAT = redisScript(`${LUA_NOW}
 local last = redis.call('HMGET', KEYS[1], 'generation', 'seq', 'bye')
 local mine, seq = tonumber(ARGV[3]), tonumber(ARGV[10])
@@ -49,7 +62,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[8])
 redis.call('ZADD', KEYS[2], ARGV[6] == '1' and now or deadAt, ARGV[1])
 redis.call('SET', KEYS[3], ARGV[9] .. ':' .. now, 'NX')
 local arg = 11
-for key = 4, #KEYS, 2 do
+for key = 5, #KEYS, 2 do
   if ARGV[arg] == '1' then redis.call('ZADD', KEYS[key], deadAt, ARGV[1]) else redis.call('ZREM', KEYS[key], ARGV[1]) end
   if ARGV[arg] == '1' and tonumber(ARGV[arg + 1]) > 0 then
     redis.call('ZADD', KEYS[key + 1], deadAt, ARGV[1])
@@ -59,16 +72,20 @@ for key = 4, #KEYS, 2 do
   arg = arg + 2
 end
 if ARGV[7] ~= '' then redis.call('PUBLISH', ARGV[7], ARGV[1]) end
-return {1, now}
+local orders = redis.call('LRANGE', KEYS[4], 0, ${ORDERS_PER_BEAT - 1})
+if #orders > 0 then redis.call('LTRIM', KEYS[4], #orders, -1) end
+return {1, now, unpack(orders)}
 `)
 
+// KEYS: beat, due, orders, then workers and free of each queue.
 const GOODBYE = redisScript(`${LUA_NOW}
 local current = redis.call('HGET', KEYS[1], 'generation')
 if not current or tonumber(current) ~= tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'bye', now, 'at', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
-for key = 3, #KEYS do redis.call('ZREM', KEYS[key], ARGV[1]) end
+redis.call('DEL', KEYS[3])
+for key = 4, #KEYS do redis.call('ZREM', KEYS[key], ARGV[1]) end
 redis.call('PUBLISH', ARGV[4], ARGV[1])
 return 1
 `)
@@ -85,6 +102,7 @@ export interface BeatWriterOptions {
   readonly prefix: string
   readonly supervisor: string
   readonly incarnation: string
+  readonly group?: string
   readonly host: string
   readonly pid: number
   readonly timeoutMs: number
@@ -94,15 +112,18 @@ export interface BeatWriterOptions {
 /** @param options `queues` in the order of the beats' own `queues` */
 export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatSink {
   const keys = fleetKeys(options.prefix)
-  const { supervisor, incarnation, timeoutMs, queues } = options
+  const { supervisor, incarnation, group = '', timeoutMs, queues } = options
   const beatKey = keys.beat(supervisor)
+  const ordersKey = keys.orders(supervisor)
   const queueKeysOf = queues.flatMap((queue) => [keys.workers(queue), keys.free(queue)])
   let generation = 0
 
   return {
     async register() {
-      const args = [incarnation, timeoutMs, options.host, options.pid, BEAT_TTL_MS, supervisor, incarnation, keys.hints]
-      const reply = await REGISTER.run(redis, [beatKey, keys.generation, keys.due, keys.epoch], args)
+      const { host: ownHost, pid: ownPid } = options
+      const args = [incarnation, timeoutMs, ownHost, ownPid, BEAT_TTL_MS, supervisor, incarnation, keys.hints, group]
+      const touched = [beatKey, keys.generation, keys.due, keys.epoch, ordersKey, keys.restarts]
+      const reply = await REGISTER.run(redis, touched, args)
       const [number, host, pid] = reply as [number, string, string]
       if (number === 0) return { taken: true, host, pid }
       generation = number
@@ -124,11 +145,16 @@ export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatS
         incarnation,
         beat.seq,
       ]
-      const reply = await BEAT.run(redis, [beatKey, keys.due, keys.epoch, ...queueKeysOf], [...args, ...slots])
-      return (reply as [number, number])[0] === 1
+      const reply = await BEAT.run(redis, [beatKey, keys.due, keys.epoch, ordersKey, ...queueKeysOf], [...args, ...slots])
+      const [verdict, , ...orders] = reply as [number, number, ...string[]]
+      return { accepted: verdict === 1, orders }
     },
     async goodbye() {
-      await GOODBYE.run(redis, [beatKey, keys.due, ...queueKeysOf], [supervisor, generation, BEAT_TTL_MS, keys.hints])
+      await GOODBYE.run(
+        redis,
+        [beatKey, keys.due, ordersKey, ...queueKeysOf],
+        [supervisor, generation, BEAT_TTL_MS, keys.hints],
+      )
     },
   }
 }

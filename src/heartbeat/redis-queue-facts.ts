@@ -13,7 +13,7 @@ const SCHEDULER_GRACE_MS = 2000
 /** Schedulers looked at in one call. */
 const MAX_SCHEDULERS = 100
 
-// ARGV: own wall clock, grace, most schedulers. A scheduler's time is a wall-clock time of whoever added it, so "due" is
+// KEYS: eleven of BullMQ's, then exhausted, permanent, breakers. ARGV: own wall clock, grace, most schedulers. A scheduler's time is a wall-clock time of whoever added it, so "due" is
 // what both the store's clock and ours call past: one clock that jumped ahead accuses nobody.
 const FACTS = redisScript(`${LUA_NOW}
 local wait, prioritized, paused = redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('LLEN', KEYS[3])
@@ -36,7 +36,8 @@ for i = 1, #schedulers, 2 do
 end
 return {wait + prioritized + paused, active, redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), redis.call('ZCARD', KEYS[7]),
   meta[1] and 1 or 0, math.max(limited, 0), (meta[2] and active >= tonumber(meta[2])) and 1 or 0,
-  head and (head .. ':' .. (fields[1] or '0')) or '', fields[2] and (now - tonumber(fields[2])) or -1, overdue}
+  head and (head .. ':' .. (fields[1] or '0')) or '', fields[2] and (now - tonumber(fields[2])) or -1, overdue,
+  redis.call('ZCARD', KEYS[12]), redis.call('ZCARD', KEYS[13]), redis.call('HKEYS', KEYS[14])}
 `)
 
 const WORKERS = redisScript(`${LUA_NOW}
@@ -63,8 +64,9 @@ export function redisQueueFacts({ redis, keys, bullPrefix, now, onError }: Queue
   const readOne = async (queue: string): Promise<RedisReply[] | undefined> => {
     const k = queueKeys(bullPrefix, queue)
     const lists = [k.wait, k.prioritized, k.paused, k.active, k.delayed, k.completed, k.failed, k.meta, k.limiter, k.repeat]
+    const touched = [...lists, `${k.base}:`, k.exhausted, k.permanent, k.breakers]
     try {
-      return (await FACTS.run(redis, [...lists, `${k.base}:`], [now(), SCHEDULER_GRACE_MS, MAX_SCHEDULERS])) as RedisReply[]
+      return (await FACTS.run(redis, touched, [now(), SCHEDULER_GRACE_MS, MAX_SCHEDULERS])) as RedisReply[]
     } catch (error) {
       onError(queue, error)
       return undefined
@@ -100,6 +102,9 @@ function factsOf(queue: string, reply: RedisReply[], eligible: number, free: num
     head: head === '' ? undefined : head,
     headAgeMs: number(9) < 0 ? undefined : number(9),
     overdueSchedulers: reply[10] as string[],
+    exhausted: number(11),
+    permanent: number(12),
+    breakersOpen: (reply[13] as string[]).sort(),
     eligible,
     free,
   }

@@ -8,6 +8,7 @@
 import type { Beat, JobProgress, LoopProgress, LoopState, QueueSlots } from './beat.js'
 import type { BeatBoard } from './beat-board.js'
 import type { JobCells, LoopCells } from './board-cells.js'
+import { ALONE } from './board-layout.js'
 import { awakeAge, type Pause } from './pauses.js'
 import type { SentinelIdentity } from './sentinel-protocol.js'
 
@@ -122,6 +123,7 @@ function jobProgress({ board, age }: Sample, cells: JobCells): JobProgress {
     attempt: cells.attempt,
     fence: cells.fence,
     thread: board.threadNumber(cells.thread),
+    ...(cells.thread === ALONE ? { alone: true as const } : {}),
     runningMs: cells.runningMs,
     silentMs: age(cells.silentMs),
     ...(cells.step === undefined ? {} : { step: cells.step, stepMs: cells.stepMs }),

@@ -48,6 +48,13 @@ export interface TerminateOrder {
   readonly ageMs: number
 }
 
+/** What somebody outside wants of a supervisor. It comes back with a beat, at most once. */
+export type SupervisorOrder =
+  /** End this very attempt; a later one, which bears another fence, is not meant. */
+  | { readonly kind: 'cancel'; readonly queue: string; readonly jobId: string; readonly fence: number }
+  /** Take no more jobs, finish what runs, leave. */
+  | { readonly kind: 'drain' }
+
 export type ToSentinel = { readonly type: 'goodbye' }
 
 export type FromSentinel =
@@ -58,6 +65,7 @@ export type FromSentinel =
   /** A newer incarnation bears the name: this process must stop. */
   | { readonly type: 'replaced' }
   | ({ readonly type: 'terminate' } & TerminateOrder)
+  | { readonly type: 'order'; readonly order: SupervisorOrder }
   | { readonly type: 'error'; readonly message: string }
   /** `said`: the goodbye reached the store. */
   | { readonly type: 'gone'; readonly said: boolean }

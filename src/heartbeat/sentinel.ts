@@ -14,15 +14,22 @@ import { messageOf } from '../kernel/errors.js'
 import { Service } from '../kernel/service.js'
 import type { Beat, Late } from './beat.js'
 import { lateIn, nextLateInMs } from './beat.js'
+import { readOrder } from './orders.js'
 import { type Pause, withPause } from './pauses.js'
 import type { FromSentinel } from './sentinel-protocol.js'
 import { Terminations } from './terminations.js'
 
-/** Where beats go. Every call may hang; the sentinel bounds them itself. */
+export interface BeatAnswer {
+  /** False when a newer incarnation bears the name. */
+  readonly accepted: boolean
+  /** As they were sent (JSON), the oldest first; taken out of the store. */
+  readonly orders: readonly string[]
+}
+
+/** Where beats go, and where orders come from. Every call may hang; the sentinel bounds them itself. */
 export interface BeatSink {
   register(): Promise<{ readonly taken: true; readonly host: string; readonly pid: string } | { readonly taken: false }>
-  /** @returns false when a newer incarnation bears the name */
-  beat(beat: Beat, late: boolean, hint: boolean): Promise<boolean>
+  beat(beat: Beat, late: boolean, hint: boolean): Promise<BeatAnswer>
   goodbye(): Promise<void>
 }
 
@@ -39,6 +46,8 @@ export interface SentinelPorts {
 }
 
 export interface SentinelOptions {
+  /** Orders that were meant for another one are dropped. */
+  readonly incarnation: string
   readonly intervalMs: number
   /** How long the store may take for one call before the beat counts as lost, milliseconds. */
   readonly callTimeoutMs: number
@@ -183,7 +192,9 @@ export class Sentinel extends Service {
 
   async #send(beat: Beat, late: readonly Late[], hint: boolean): Promise<void> {
     try {
-      const accepted = await this.#bounded(this.#ports.sink.beat(beat, late.length > 0, hint))
+      const answer = this.#ports.sink.beat(beat, late.length > 0, hint)
+      // Also those of an answer that comes too late to count: nobody else has them any more.
+      const { accepted } = await this.#bounded(answer.then((one) => this.#passOn(one)))
       if (accepted) this.#order(beat, late)
       else this.#replaced()
     } catch (error) {
@@ -198,6 +209,15 @@ export class Sentinel extends Service {
     for (const order of this.#terminations.accepted(beat, late, this.#ports.monotonicMs())) {
       this.#ports.post({ type: 'terminate', ...order })
     }
+  }
+
+  #passOn(answer: BeatAnswer): BeatAnswer {
+    for (const text of answer.orders) {
+      const read = readOrder(text, this.#options.incarnation)
+      if ('order' in read) this.#ports.post({ type: 'order', order: read.order })
+      else this.tell(read.refused)
+    }
+    return answer
   }
 
   #replaced(): void {

@@ -52,7 +52,7 @@ function jobPartOf(key: string): string {
   return JSON.stringify((JSON.parse(key) as unknown[]).slice(0, 3))
 }
 
-/** Late jobs on threads that can be killed. A blocked thread explains the silence of all its jobs but the suspect. */
+/** Late jobs on threads, or in processes of their own, that can be killed. A blocked thread explains the silence of all its jobs but the suspect. */
 function candidatesIn(beat: Beat, late: readonly Late[]): TerminateOrder[] {
   const terminating = new Set(beat.queues.filter(({ onStuck }) => onStuck === 'terminate').map(({ queue }) => queue))
   if (terminating.size === 0) return []
@@ -72,6 +72,17 @@ function orderOf(jobs: readonly JobProgress[], late: Late): TerminateOrder[] {
   const { queue, thread, generation, jobId, attempt, cause, ageMs } = late
   const job = jobs.find((candidate) => candidate.queue === queue && candidate.id === jobId && candidate.attempt === attempt)
   // A job that no thread has begun, or a thread without a known job: there is nobody to charge and nothing to kill.
-  if (!job || !thread || generation === undefined) return []
-  return [{ queue: job.queue, thread, generation, jobId: job.id, attempt: job.attempt, fence: job.fence, cause, ageMs }]
+  if (!job || (!job.alone && (!thread || generation === undefined))) return []
+  return [
+    {
+      queue: job.queue,
+      thread: thread ?? 0,
+      generation: generation ?? 0,
+      jobId: job.id,
+      attempt: job.attempt,
+      fence: job.fence,
+      cause,
+      ageMs,
+    },
+  ]
 }

@@ -18,7 +18,15 @@ export interface HealthView {
   readonly lastPollStartedAt?: string
   readonly lastPollCompletedAt?: string
   readonly pollStaleThresholdMs: number
-  readonly queues: readonly { name: string; waiting: number; active: number; eligible: number; stuck: boolean }[]
+  readonly queues: readonly {
+    readonly name: string
+    readonly waiting: number
+    readonly active: number
+    readonly eligible: number
+    readonly stuck: boolean
+    readonly exhausted: number
+    readonly breakersOpen: readonly string[]
+  }[]
   readonly supervisors: readonly { name: string; state: string; heartbeatAgeMs: number }[]
   readonly incidents: readonly Incident[]
   readonly error?: string
@@ -44,9 +52,9 @@ export function healthView({ fleet, watch, pollStaleThresholdMs }: HealthInput):
     hasStuckQueue: stuckQueues.size > 0,
     ...pollTimes(fleet, incidents),
     pollStaleThresholdMs,
-    queues: (fleet?.queues ?? []).map(({ queue, waiting, active, eligible }) => ({
+    queues: (fleet?.queues ?? []).map(({ queue, waiting, active, eligible, exhausted, breakersOpen }) => ({
       name: queue,
-      ...{ waiting, active, eligible, stuck: stuckQueues.has(queue) },
+      ...{ waiting, active, eligible, stuck: stuckQueues.has(queue), exhausted, breakersOpen },
     })),
     supervisors: (fleet?.supervisors ?? []).map(({ name, state, heartbeatAgeMs }) => ({ name, state, heartbeatAgeMs })),
     incidents,

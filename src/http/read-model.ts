@@ -110,6 +110,17 @@ async function readNow(source: FleetSource, configured: readonly string[]): Prom
   return { supervisors: beats.map(readableView), queues, incidents }
 }
 
+/** So many groups are named before they are counted. */
+const NAMED_GROUPS = 3
+
+/** For a narrow column: `open`, `open: acme, zeta`, `open: 12 groups`; empty when every breaker is closed. */
+export function breakerText(groups: readonly string[]): string {
+  if (groups.length === 0) return ''
+  if (groups.length > NAMED_GROUPS) return `open: ${groups.length} groups`
+  const named = groups.map((group) => (group === '' ? '(no group)' : group)).join(', ')
+  return named === '(no group)' ? 'open' : `open: ${named}`
+}
+
 function readableView(seen: SeenBeat): SupervisorView {
   try {
     return supervisorView(seen)

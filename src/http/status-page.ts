@@ -2,9 +2,10 @@
 import type { Incident } from '../watchdog/incident.js'
 import { age } from '../watchdog/report.js'
 import type { HealthView } from './health-view.js'
-import type { FleetView, SupervisorView } from './read-model.js'
+import { breakerText, type FleetView, type SupervisorView } from './read-model.js'
 
 const REFRESH_SECONDS = 2
+const QUEUE_HEADS = 'Name,Waiting,Active,Delayed,Completed,Failed,Exhausted,Breaker,Workers,Next in line'.split(',')
 
 /** @param fleet undefined: the store could not be read */
 export function statusPage(health: HealthView, fleet: FleetView | undefined): string {
@@ -22,7 +23,7 @@ export function statusPage(health: HealthView, fleet: FleetView | undefined): st
 ${banner(health)}
 ${section('Open incidents', ['Subject', 'Cause', 'Since', 'In', 'Job'], health.incidents.map(incidentRow))}
 ${section('Supervisors', ['Name', 'State', 'Beat', 'Slots', 'Loops', 'Jobs'], (fleet?.supervisors ?? []).map(supervisorRow))}
-${section('Queues', ['Name', 'Waiting', 'Active', 'Delayed', 'Completed', 'Failed', 'Workers', 'Next in line'], queueRows(fleet))}
+${section('Queues', QUEUE_HEADS, queueRows(fleet))}
 </body>
 </html>
 `
@@ -78,7 +79,8 @@ function supervisorRow({ name, state, heartbeatAgeMs, slots, loops, jobs }: Supe
 function queueRows(fleet: FleetView | undefined): string[][] {
   return (fleet?.queues ?? []).map((facts) => [
     `${facts.queue}${facts.paused ? ' (paused)' : ''}`,
-    ...[facts.waiting, facts.active, facts.delayed, facts.completed, facts.failed].map(String),
+    ...[facts.waiting, facts.active, facts.delayed, facts.completed, facts.failed, facts.exhausted].map(String),
+    breakerText(facts.breakersOpen),
     `${facts.eligible} (${facts.free} free)`,
     facts.headAgeMs === undefined ? '' : `waits for ${age(Math.max(0, facts.headAgeMs))}`,
   ])

@@ -118,6 +118,7 @@ function deadProcess(seen: SeenBeat): Finding {
     thresholdMs: Math.max(0, seen.ageMs - seen.overdueMs),
     supervisor: seen.supervisor,
     ...(seen.incarnation === undefined ? {} : { incarnation: seen.incarnation }),
+    ...(seen.beat?.group === undefined ? {} : { group: seen.beat.group }),
     serves: servedBy(seen),
     coveredBy: undefined,
     ripe: true,

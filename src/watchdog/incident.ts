@@ -14,6 +14,8 @@ export interface Trouble {
   readonly queue?: string
   readonly supervisor?: string
   readonly incarnation?: string
+  /** Of a dead process: the label that its last beat bore. */
+  readonly group?: string
   /** What it does, with its age: `step charge`, `moveToActive`. */
   readonly phase?: string
   readonly jobId?: string
@@ -71,13 +73,13 @@ export type Transition =
 /** The store of incidents. Every change is a compare-and-set: of any number of watchdogs one wins and writes the line. */
 export interface Incidents {
   /**
-   * Opens one incident for a subject.
+   * Opens one incident for a subject. That of a process_dead counts a death in its group.
    * @param asOf the number of the last transition that the finder knew of: a finding older than a later change of the
    *   same subject is refused
    * @returns the transitions to write; empty: another won
    */
   open(draft: IncidentDraft, asOf: number): Promise<readonly Transition[]>
-  /** Closes it, if it is still the open one of its subject. */
+  /** Closes it, if it is still the open one of its subject. A dead process that lives again brings its group back. */
   close(incident: Incident, outcome: Outcome): Promise<readonly Transition[]>
   /** Changes the record of an open incident, if nobody changed it since it was read. */
   update(from: Incident, to: Incident): Promise<boolean>

@@ -122,13 +122,20 @@ function gaugesOf(registry: Registry) {
     oldestWaiting: gauge('queue_oldest_waiting_seconds', 'Age of the job that is next in line', ['queue']),
     queueStuck: gauge('queue_stuck', '1 while a queue has an open incident', ['queue']),
     eligibleWorkers: gauge('eligible_workers', 'Live supervisors that take jobs of a queue', ['queue']),
+    jobsExhausted: gauge('jobs_exhausted', 'Jobs out of attempts that come back by themselves', ['queue']),
+    breakerOpen: gauge('breaker_open', 'Groups of a queue whose breaker is not closed', ['queue']),
     redisUp: gauge('redis_up', '1 while this watchdog can read Redis', []),
   }
 }
 
 function showStart(gauges: Gauges, queues: readonly string[]): void {
   for (const cause of CAUSES) gauges.stuck.set({ subject_kind: kindOf[cause], cause }, 0)
-  for (const queue of queues) gauges.queueStuck.set({ queue }, 0)
+  for (const queue of queues) for (const gauge of ofQueues(gauges)) gauge.set({ queue }, 0)
+}
+
+/** Of every queue there is something to say, also before anybody measured it. */
+function ofQueues({ queueStuck, jobsExhausted, breakerOpen }: Gauges) {
+  return [queueStuck, jobsExhausted, breakerOpen]
 }
 
 function showFleet(gauges: Gauges, { supervisors, queues, incidents }: FleetGauges): void {
@@ -146,6 +153,8 @@ function showFleet(gauges: Gauges, { supervisors, queues, incidents }: FleetGaug
     gauges.oldestWaiting.set({ queue }, Math.max(0, facts.headAgeMs ?? 0) / 1000)
     gauges.eligibleWorkers.set({ queue }, facts.eligible)
     gauges.queueStuck.set({ queue }, 0)
+    gauges.jobsExhausted.set({ queue }, facts.exhausted)
+    gauges.breakerOpen.set({ queue }, facts.breakersOpen.length)
   }
   for (const { subjectKind, cause, queue } of incidents) {
     gauges.stuck.inc({ subject_kind: subjectKind, cause })

@@ -2,6 +2,9 @@
  * Incidents in Redis. Each change is one Lua call that compares, sets, numbers the transition, appends it to the stream
  * and puts it among the unsaid; the winner writes the line and takes it out. A watchdog that dies or is paused in
  * between loses it, after SAY_WITHIN_MS, to whoever claims it.
+ *
+ * The same calls count the deaths of a group, `died:GROUP`, and the last of them that is over, `back:GROUP`: so a restart
+ * is counted once however many watchdogs see it. A registration ends a death too (`redis-heartbeats.ts`).
  */
 import type { Redis } from 'ioredis'
 import type { FleetKeys } from '../platform/redis-keys.js'
@@ -31,7 +34,8 @@ local function emit(seq, rest)
 end
 `
 
-// KEYS: open, sequence, transitions, unsaid, flapping of the subject. ARGV: subject, draft as JSON without its brace, asOf, id.
+// KEYS: open, sequence, transitions, unsaid, flapping of the subject, restarts. ARGV: subject, draft as JSON without its
+// brace, asOf, id, 1 for a dead process, its group, for how long it has been silent (ms).
 // The flapping hash holds the openings of the window by incident, and the number of the last closing.
 const OPEN = redisScript(`${LUA_NOW}${LUA_EMIT}
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return said end
@@ -50,6 +54,12 @@ local seq = redis.call('INCR', KEYS[2])
 local incident = '{"seq":' .. seq .. ',"openedAtRedisMs":' .. now .. ',"lastAtRedisMs":' .. now ..
   ',"held":' .. tostring(held) .. ',"heldBack":0,' .. ARGV[2]
 redis.call('HSET', KEYS[1], ARGV[1], incident)
+if ARGV[5] == '1' then
+  local died = redis.call('HINCRBY', KEYS[6], 'died:' .. ARGV[6], 1)
+  -- Its successor, under another name, was there before anybody called it dead.
+  local registered = tonumber(redis.call('HGET', KEYS[6], 'registered:' .. ARGV[6]) or 0)
+  if registered > now - tonumber(ARGV[7]) then redis.call('HSET', KEYS[6], 'back:' .. ARGV[6], died) end
+end
 emit(seq, '"event":"stuck","incident":' .. incident)
 if held then
   emit(redis.call('INCR', KEYS[2]), '"event":"flapping","openings":' .. openings .. ',"incident":' .. incident)
@@ -67,6 +77,11 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 local seq = redis.call('INCR', KEYS[2])
 redis.call('HSET', KEYS[5], 'closed', seq)
 redis.call('PEXPIRE', KEYS[5], ${FLAPPING_WINDOW_MS})
+if open.cause == 'process_dead' and (ARGV[3] == 'recovered' or ARGV[3] == 'replaced') then
+  local group = open.group or ''
+  local died = redis.call('HGET', KEYS[6], 'died:' .. group)
+  if died then redis.call('HSET', KEYS[6], 'back:' .. group, died) end
+end
 local duration = string.format('%.0f', math.max(now - open.openedAtRedisMs, 0) + open.ageMs)
 emit(seq, '"event":"resumed","outcome":"' .. ARGV[3] .. '","durationMs":' .. duration .. ',"incident":' .. incident)
 return said
@@ -117,10 +132,19 @@ const transitionsIn = (reply: RedisReply): Transition[] => (reply as string[]).m
 const withoutBrace = (value: object): string => JSON.stringify(value).slice(1)
 
 export function redisIncidents(redis: Redis, keys: FleetKeys): Incidents {
-  const keysOf = (subject: string) => [keys.open, keys.sequence, keys.transitions, keys.unsaid, keys.flapping(subject)]
+  const { restarts } = keys
+  const keysOf = (subject: string) => [
+    keys.open,
+    keys.sequence,
+    keys.transitions,
+    keys.unsaid,
+    keys.flapping(subject),
+    restarts,
+  ]
   return {
     async open(draft: IncidentDraft, asOf: number) {
-      const args = [draft.subject, withoutBrace(draft), asOf, draft.incidentId]
+      const death = [draft.cause === 'process_dead' ? 1 : 0, draft.group ?? '', draft.ageMs]
+      const args = [draft.subject, withoutBrace(draft), asOf, draft.incidentId, ...death]
       return transitionsIn(await OPEN.run(redis, keysOf(draft.subject), args))
     },
     async close(incident: Incident, outcome: Outcome) {

@@ -16,6 +16,8 @@ interface Harness {
   readonly incidents: Incidents
   /** Makes the time to say run out for everything that is unsaid. */
   expireUnsaid(): Promise<void>
+  /** Deaths and returns as they are counted, by `died:GROUP` and `back:GROUP`. */
+  restarts(): Promise<Readonly<Record<string, number>>>
 }
 
 let ids = 0
@@ -40,6 +42,10 @@ function only<T>(list: readonly T[]): T {
   const [first] = list
   if (first === undefined || list.length !== 1) throw new Error(`expected one, got ${list.length}`)
   return first
+}
+
+function mapValues<T, U>(record: Readonly<Record<string, T>>, map: (value: T) => U): Record<string, U> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value)]))
 }
 
 function contract(name: string, setup: () => Promise<Harness>) {
@@ -143,6 +149,49 @@ function contract(name: string, setup: () => Promise<Harness>) {
       expect(only(await incidents.open(draft({ subject: 'queue:next' }), NEWEST)).seq).toBe(501)
     })
 
+    const death = (group: string | undefined, name = 'a') =>
+      draft({
+        subjectKind: 'process',
+        subject: `supervisor:${name}`,
+        cause: 'process_dead',
+        ageMs: 5001,
+        thresholdMs: 5000,
+        supervisor: name,
+        ...(group === undefined ? {} : { group }),
+      })
+
+    it('C9 of three that find a supervisor dead at once one counts a death in its group, and no other incident does', async () => {
+      const { incidents, restarts } = await setup()
+      await Promise.all([1, 2, 3].map(() => incidents.open(death('acme'), NEWEST)))
+      await incidents.open(death(undefined, 'b'), NEWEST)
+      await incidents.open(draft({ group: 'acme' }), NEWEST)
+      expect(await restarts()).toEqual({ 'died:acme': 1, 'died:': 1 })
+    })
+
+    it.each(['recovered', 'replaced'] as const)('C9 a death that ends as %s brings its group back, once', async (outcome) => {
+      const { incidents, restarts } = await setup()
+      await openOne(incidents, death('acme', 'b'))
+      const incident = await openOne(incidents, death('acme'))
+      await openOne(incidents, death(undefined, 'c'))
+      await Promise.all([1, 2, 3].map(() => incidents.close(incident, outcome)))
+      expect(await restarts()).toEqual({ 'died:acme': 2, 'back:acme': 2, 'died:': 1 })
+      await openOne(incidents, death('acme'))
+      expect(await restarts()).toMatchObject({ 'died:acme': 3, 'back:acme': 2 })
+    })
+
+    it.each(['gone', 'superseded', 'stopped'] as const)('C9 a death that ends as %s brings nobody back', async (outcome) => {
+      const { incidents, restarts } = await setup()
+      await incidents.close(await openOne(incidents, death('acme')), outcome)
+      expect(await restarts()).toEqual({ 'died:acme': 1 })
+    })
+
+    it('C9 the end of another trouble of a group brings nobody back', async () => {
+      const { incidents, restarts } = await setup()
+      await openOne(incidents, death('acme'))
+      await incidents.close(await openOne(incidents, draft({ group: 'acme' })), 'recovered')
+      expect(await restarts()).toEqual({ 'died:acme': 1 })
+    })
+
     it('records what one watchdog said alone', async () => {
       const { incidents } = await setup()
       const { incident } = only(await incidents.open(draft({ subject: 'redis', subjectKind: 'redis' }), NEWEST))
@@ -155,8 +204,10 @@ function contract(name: string, setup: () => Promise<Harness>) {
 
 contract('memory', async () => {
   let now = 1_700_000_000_000
+  const incidents = new MemoryIncidents(() => now)
   return {
-    incidents: new MemoryIncidents(() => now),
+    incidents,
+    restarts: async () => Object.fromEntries(incidents.restarts),
     expireUnsaid: async () => {
       now += 2001
     },
@@ -179,6 +230,7 @@ describe('on a real Redis', () => {
     const keys = fleetKeys(`{t${++prefixes}}`)
     return {
       incidents: redisIncidents(redis, keys),
+      restarts: async () => mapValues(await redis.hgetall(keys.restarts), Number),
       expireUnsaid: async () => {
         const members = await redis.zrange(keys.unsaid, '0', '-1')
         for (const member of members) await redis.zadd(keys.unsaid, 0, member)

@@ -4,10 +4,14 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { readOrder } from '../../src/heartbeat/orders.js'
 import { readBeats, redisBeatWriter } from '../../src/heartbeat/redis-heartbeats.js'
+import { sendOrder } from '../../src/heartbeat/redis-orders.js'
 import type { SeenBeat } from '../../src/heartbeat/seen-beat.js'
+import type { SupervisorOrder } from '../../src/heartbeat/sentinel-protocol.js'
 import { connectRedis } from '../../src/platform/redis.js'
 import { fleetKeys } from '../../src/platform/redis-keys.js'
+import { redisIncidents } from '../../src/watchdog/redis-incidents.js'
 import { startTestRedis, type TestRedis } from '../support/redis.js'
 
 const FIXTURE = fileURLToPath(new URL('../fixtures/sentinel-process.mjs', import.meta.url))
@@ -196,6 +200,17 @@ describe('sentinel thread', () => {
     })
   })
 
+  it('an order reaches the main thread within a beat, also while another incarnation’s lies before it', async () => {
+    const one = await start('obedient', 'i1')
+    const order = { kind: 'cancel', queue: 'mail', jobId: 'j1', fence: 3 } as const
+    await sendOrder(redis, keys, { supervisor: 'obedient', incarnation: 'i0' }, { kind: 'drain' })
+    await sendOrder(redis, keys, { supervisor: 'obedient', incarnation: 'i1' }, order)
+    const sent = performance.now()
+    expect(await one.heard('order')).toEqual({ event: 'order', ...order })
+    expect(performance.now() - sent).toBeLessThan(TIMES.intervalMs + 250)
+    expect(await one.heard('error')).toMatchObject({ message: 'an order for another incarnation was dropped' })
+  })
+
   it('A7 a store that hangs for a while is found again within a second, and no order was given meanwhile', async () => {
     const one = await start('patient', 'i1')
     const last = await until('patient', ({ beat }) => beat !== undefined)
@@ -234,29 +249,138 @@ describe('sentinel thread', () => {
 })
 
 describe('beat writer', () => {
+  let server: TestRedis
+  let redis: Redis
+
+  beforeAll(async () => {
+    server = await startTestRedis()
+    redis = connectRedis(server.url, 'command')
+  })
+  afterEach(() => redis.flushall())
+  afterAll(async () => {
+    redis.disconnect()
+    await server.stop()
+  })
+
+  const writer = (incarnation: string, who: { supervisor?: string; group?: string; timeoutMs?: number } = {}) =>
+    redisBeatWriter(redis, {
+      prefix: '{unstuck}',
+      supervisor: 's',
+      incarnation,
+      host: 'h',
+      pid: 1,
+      timeoutMs: 50,
+      queues: [],
+      ...who,
+    })
+  const beatOf = (seq: number) => ({ seq, queues: [] }) as never
+
   it('A12 a beat that bears an older generation is refused, and changes nothing', async () => {
-    const server = await startTestRedis()
-    const redis = connectRedis(server.url, 'command')
-    const writer = (incarnation: string) =>
-      redisBeatWriter(redis, {
-        prefix: '{unstuck}',
-        supervisor: 's',
-        incarnation,
-        host: 'h',
-        pid: 1,
-        timeoutMs: 50,
-        queues: [],
-      })
     const old = writer('i1')
     await old.register()
     await old.goodbye()
     const fresh = writer('i2')
     expect(await fresh.register()).toMatchObject({ taken: false })
-    const beat = { seq: 1, queues: [] } as never
-    expect([await fresh.beat(beat, false, false), await old.beat(beat, true, false)]).toEqual([true, false])
+    const answers = [await fresh.beat(beatOf(1), false, false), await old.beat(beatOf(1), true, false)]
+    expect(answers.map(({ accepted }) => accepted)).toEqual([true, false])
     await old.goodbye()
     expect(await readBeats(redis, keys, ['s'])).toMatchObject([{ incarnation: 'i2', bye: false }])
-    redis.disconnect()
-    await server.stop()
+  })
+
+  describe('orders', () => {
+    const drain = { kind: 'drain' } as const
+    const cancel = { kind: 'cancel', queue: 'mail', jobId: 'odd "id" é', fence: 7 } as const
+    const send = (order: SupervisorOrder, incarnation = 'i1') => sendOrder(redis, keys, { supervisor: 's', incarnation }, order)
+
+    it('come back with the next accepted beat, in order and once, and do not lie there for ever', async () => {
+      const one = writer('i1')
+      await one.register()
+      await send(cancel)
+      await send(drain)
+      expect(await redis.pttl(keys.orders('s'))).toBeGreaterThan(3_500_000)
+      const { orders } = await one.beat(beatOf(1), false, false)
+      expect(orders.map((text) => readOrder(text, 'i1'))).toEqual([{ order: cancel }, { order: drain }])
+      expect(await one.beat(beatOf(2), false, false)).toEqual({ accepted: true, orders: [] })
+      expect(await redis.exists(keys.orders('s'))).toBe(0)
+    })
+
+    it('a flood is brought back in bounded parts, and nothing of it is lost', async () => {
+      const one = writer('i1')
+      await one.register()
+      for (let fence = 1; fence <= 250; fence += 1) await send({ ...cancel, fence })
+      const taken: string[][] = []
+      for (let seq = 1; seq <= 4; seq += 1) taken.push([...(await one.beat(beatOf(seq), false, false)).orders])
+      expect(taken.map(({ length }) => length)).toEqual([100, 100, 50, 0])
+      expect(taken.flat().map((text) => (JSON.parse(text) as { fence: number }).fence)).toEqual(
+        Array.from({ length: 250 }, (_, index) => index + 1),
+      )
+    })
+
+    it('a beat that is refused, or was overtaken, takes none', async () => {
+      const one = writer('i1')
+      await one.register()
+      await one.beat(beatOf(5), false, false)
+      await send(drain)
+      expect((await one.beat(beatOf(4), false, false)).orders).toEqual([])
+      await redis.hset(keys.beat('s'), 'deadAt', 1)
+      const heir = writer('i2')
+      await heir.register()
+      await send(drain, 'i2')
+      expect(await one.beat(beatOf(6), false, false)).toEqual({ accepted: false, orders: [] })
+      expect((await heir.beat(beatOf(1), false, false)).orders).toHaveLength(1)
+    })
+
+    it('of a former incarnation end with a goodbye and with the next registration, not with a sentinel that starts again', async () => {
+      const one = writer('i1')
+      await one.register()
+      await send(drain)
+      await one.register()
+      expect(await redis.llen(keys.orders('s'))).toBe(1)
+      await one.goodbye()
+      expect(await redis.exists(keys.orders('s'))).toBe(0)
+      await send(drain)
+      await writer('i2').register()
+      expect(await redis.exists(keys.orders('s'))).toBe(0)
+    })
+  })
+
+  describe('C9 a registration', () => {
+    const incidents = () => redisIncidents(redis, keys)
+    const restarts = async () => {
+      const { 'died:acme': died = '0', 'back:acme': back = '0' } = await redis.hgetall(keys.restarts)
+      return { died: Number(died), back: Number(back) }
+    }
+    const dies = async (ageMs: number, name = 'old') => {
+      const process = { subjectKind: 'process', subject: `supervisor:${name}`, cause: 'process_dead', group: 'acme' } as const
+      const seen = { incidentId: name, since: new Date(0).toISOString(), watchdogId: 'w1', count: 1 }
+      expect(await incidents().open({ ...process, ...seen, ageMs, thresholdMs: 0 }, 0)).toHaveLength(1)
+    }
+
+    it('after a death in its group, under any name, brings the group back, and a second one nothing more', async () => {
+      await dies(5000)
+      expect(await restarts()).toEqual({ died: 1, back: 0 })
+      await writer('i1', { supervisor: 'other', group: 'zeta' }).register()
+      await writer('i2', { supervisor: 'bare' }).register()
+      expect(await restarts()).toEqual({ died: 1, back: 0 })
+      await writer('i3', { supervisor: 'new', group: 'acme' }).register()
+      await writer('i4', { supervisor: 'newer', group: 'acme' }).register()
+      expect(await restarts()).toEqual({ died: 1, back: 1 })
+    })
+
+    it('that came before anybody called the dead one dead counts too, one from before its last beat does not', async () => {
+      await writer('i1', { supervisor: 'new', group: 'acme' }).register()
+      await dies(5000)
+      expect(await restarts()).toEqual({ died: 1, back: 1 })
+      await redis.hincrby(keys.restarts, 'registered:acme', -6000)
+      await dies(5000, 'another')
+      expect(await restarts()).toEqual({ died: 2, back: 1 })
+    })
+
+    it('that is refused brings nobody back', async () => {
+      await writer('i1', { timeoutMs: 5000 }).register()
+      await dies(5000)
+      expect(await writer('i2', { group: 'acme', timeoutMs: 5000 }).register()).toMatchObject({ taken: true })
+      expect(await restarts()).toEqual({ died: 1, back: 0 })
+    })
   })
 })

@@ -62,8 +62,8 @@ describe('the HTTP server of the watchdog', () => {
       lastPollCompletedAt: '2023-11-14T22:13:21.000Z',
       pollStaleThresholdMs: 60_000,
       queues: [
-        { name: 'img', waiting: 0, active: 0, eligible: 1, stuck: false },
-        { name: 'mail', waiting: 0, active: 0, eligible: 0, stuck: false },
+        { name: 'img', waiting: 0, active: 0, eligible: 1, stuck: false, exhausted: 0, breakersOpen: [] },
+        { name: 'mail', waiting: 0, active: 0, eligible: 0, stuck: false, exhausted: 0, breakersOpen: [] },
       ],
       supervisors: [{ name: 'a', state: 'running' }],
       incidents: [],
@@ -131,6 +131,28 @@ describe('the HTTP server of the watchdog', () => {
       expect(text.split('\n')).toContain(line)
     }
     expect(text).not.toContain('secret-job')
+  })
+
+  it('shows exhausted jobs and open breakers everywhere, and calls neither stuck', async () => {
+    const { redis, get, health } = await setup()
+    await beatingSupervisor(redis)
+    const k = queueKeys('bull', 'img')
+    await redis.zadd(k.exhausted, 1, 'a', 2, 'b')
+    await redis.hset(k.breakers, { '<b>acme': '{}', '': '{}' })
+    const answer = await until(health, ({ status, queues }) => status === 'ok' && queues[0]?.exhausted === 2)
+    expect(answer.queues[0]).toMatchObject({ name: 'img', breakersOpen: ['', '<b>acme'], stuck: false })
+    const { queues } = (await (await get('/api/v1/queues')).json()) as { queues: object[] }
+    expect(queues[0]).toMatchObject({ queue: 'img', exhausted: 2, permanent: 0, breakersOpen: ['', '<b>acme'] })
+    const metrics = (await (await get('/metrics')).text()).split('\n')
+    for (const line of [
+      'unstuck_jobs_exhausted{queue="img"} 2',
+      'unstuck_jobs_exhausted{queue="mail"} 0',
+      'unstuck_breaker_open{queue="img"} 2',
+      'unstuck_breaker_open{queue="mail"} 0',
+    ])
+      expect(metrics).toContain(line)
+    const page = await (await get('/')).text()
+    expect(page).toContain('<td>2</td><td>open: (no group), &lt;b&gt;acme</td>')
   })
 
   it('E4 escapes what it shows on the page', async () => {

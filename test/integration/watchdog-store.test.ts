@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { QueueFacts } from '../../src/heartbeat/queue-facts.js'
 import { readBeats } from '../../src/heartbeat/redis-heartbeats.js'
 import { redisQueueFacts } from '../../src/heartbeat/redis-queue-facts.js'
-import { fleetKeys } from '../../src/platform/redis-keys.js'
+import { fleetKeys, queueKeys } from '../../src/platform/redis-keys.js'
 import { redisWatchStore } from '../../src/watchdog/redis-watch-store.js'
 import { startFakeSupervisor } from '../support/fake-supervisor.js'
 import { startTestRedis, type TestRedis } from '../support/redis.js'
@@ -57,6 +57,15 @@ describe("a measurement of BullMQ's queue", () => {
     })
     await head.remove()
     expect(await measure()).toMatchObject({ waiting: 1, head: 'second:0' })
+  })
+
+  it('counts the exhausted and those that failed for good, and names the groups whose breaker is open', async () => {
+    expect(await measure()).toMatchObject({ exhausted: 0, permanent: 0, breakersOpen: [] })
+    const k = queueKeys('bull', 'img')
+    await redis.zadd(k.exhausted, 1, 'a', 2, 'b')
+    await redis.zadd(k.permanent, 1, 'c')
+    await redis.hset(k.breakers, { zeta: '{}', '': '{}', acme: '{}' })
+    expect(await measure()).toMatchObject({ exhausted: 2, permanent: 1, breakersOpen: ['', 'acme', 'zeta'] })
   })
 
   it('knows a pause, a rate limit and a limit on running jobs', async () => {

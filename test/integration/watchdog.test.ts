@@ -162,6 +162,22 @@ describe('three watchdogs on one Redis', () => {
     expect(context.lines.all).toHaveLength(2)
   })
 
+  it('C9 a death in a group and the return of its supervisor are each counted once', async () => {
+    const context = await setup()
+    const watchdogs = await Promise.all(['w1', 'w2', 'w3'].map((id) => startWatchdog(context, id)))
+    const supervisor = await startSupervisor(context.redis, beatOf({ group: 'acme' }))
+    await Promise.all(watchdogs.map(({ settled }) => settled()))
+    const counted = () => context.redis.hmget(keys.restarts, 'died:acme', 'back:acme')
+    supervisor.stopBeating()
+    await context.lines.waitFor('stuck', 'supervisor:a')
+    await Promise.all(watchdogs.map(({ telemetry }) => telemetry.more(5)))
+    expect(await counted()).toEqual(['1', null])
+    await startSupervisor(context.redis, beatOf({ group: 'acme', incarnation: 'a-2' }), 'a-2')
+    expect(await context.lines.waitFor('resumed', 'supervisor:a')).toMatchObject({ outcome: 'replaced' })
+    await Promise.all(watchdogs.map(({ telemetry }) => telemetry.more(5)))
+    expect(await counted()).toEqual(['1', '1'])
+  })
+
   it('B1 a line that a killed watchdog won and never wrote is written by another, once', async () => {
     const context = await setup()
     const incidents = redisIncidents(context.redis, keys)

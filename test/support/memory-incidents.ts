@@ -18,6 +18,8 @@ interface History {
 export class MemoryIncidents implements Incidents {
   readonly open_ = new Map<string, Incident>()
   readonly transitions: Transition[] = []
+  /** `died:GROUP` and `back:GROUP`. */
+  readonly restarts = new Map<string, number>()
   readonly #unsaid = new Map<number, number>()
   readonly #history = new Map<string, History>()
   readonly #now: () => number
@@ -42,6 +44,8 @@ export class MemoryIncidents implements Incidents {
     const seq = ++this.seq
     const incident: Incident = { seq, openedAtRedisMs: now, lastAtRedisMs: now, held, heldBack: 0, ...draft }
     this.open_.set(draft.subject, incident)
+    const died = `died:${draft.group ?? ''}`
+    if (draft.cause === 'process_dead') this.restarts.set(died, (this.restarts.get(died) ?? 0) + 1)
     const stuck = this.#emit({ seq, at: now, event: 'stuck', incident })
     if (!held) return [stuck]
     return [stuck, this.#emit({ seq: ++this.seq, at: now, event: 'flapping', openings: history.openings.length, incident })]
@@ -51,6 +55,10 @@ export class MemoryIncidents implements Incidents {
     const incident = this.open_.get(subject)
     if (incident?.incidentId !== incidentId) return []
     this.open_.delete(subject)
+    const { cause, group = '' } = incident
+    const died = this.restarts.get(`died:${group}`)
+    if (cause === 'process_dead' && (outcome === 'recovered' || outcome === 'replaced') && died !== undefined)
+      this.restarts.set(`back:${group}`, died)
     const now = this.#now()
     const seq = ++this.seq
     const history = this.#history.get(subject)

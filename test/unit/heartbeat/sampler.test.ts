@@ -258,6 +258,12 @@ describe('sample of threads and jobs', () => {
     ])
   })
 
+  it('a job in a process of its own is shown as such, on no thread', () => {
+    const { board, take, sample } = setup()
+    board.jobAlone(take('a'))
+    expect(sample().jobs).toMatchObject([{ id: 'a', thread: 0, alone: true }])
+  })
+
   it('counts busy slots, and takes jobs only while it runs and its fetch loop does', () => {
     const { board, fetch, take, sample } = setup()
     const eligible = () => sample().queues[0]?.eligible

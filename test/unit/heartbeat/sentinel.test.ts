@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type Beat, lateIn } from '../../../src/heartbeat/beat.js'
+import { writeOrder } from '../../../src/heartbeat/orders.js'
 import { sampleBeat } from '../../../src/heartbeat/sampler.js'
 import { type BeatSink, GOODBYE_MS, Sentinel } from '../../../src/heartbeat/sentinel.js'
 import type { FromSentinel, SentinelIdentity } from '../../../src/heartbeat/sentinel-protocol.js'
@@ -24,7 +25,14 @@ function setup(who: SentinelIdentity = identity) {
   board.loopWriter(FETCH).state('paused')
   const sent: Sent[] = []
   const posted: FromSentinel[] = []
-  const store = { is: 'up' as Store, taken: false, reconnects: 0, goodbyes: 0, hung: [] as Deferred<void>[] }
+  const store = {
+    is: 'up' as Store,
+    taken: false,
+    reconnects: 0,
+    goodbyes: 0,
+    hung: [] as Deferred<void>[],
+    orders: [] as string[],
+  }
   const call = async (): Promise<void> => {
     if (store.is === 'away') throw new Error('connect ECONNREFUSED')
     if (store.is !== 'hung') return
@@ -42,7 +50,7 @@ function setup(who: SentinelIdentity = identity) {
       expect(late).toBe(causes.length > 0)
       sent.push({ at: time.nowMs, seq: beat.seq, late: causes, hint })
       await call()
-      return store.is !== 'newer'
+      return { accepted: store.is !== 'newer', orders: store.orders.splice(0) }
     },
     async goodbye() {
       store.goodbyes += 1
@@ -64,7 +72,7 @@ function setup(who: SentinelIdentity = identity) {
       monotonicMs: time.monotonicMs,
       timer: time.timer,
     },
-    { intervalMs, callTimeoutMs: CALL_TIMEOUT_MS },
+    { incarnation: identity.incarnation, intervalMs, callTimeoutMs: CALL_TIMEOUT_MS },
   )
   const main = {
     hangs: () => {
@@ -405,6 +413,63 @@ describe('sentinel: ending stuck jobs', () => {
     if (ref) board.jobOnThread(ref, cell)
     await time.advance(600_000)
     expect(orders(posted)).toMatchObject([{ jobId: 'culprit' }])
+  })
+})
+
+describe('sentinel: orders from outside', () => {
+  const { incarnation } = identity
+  const cancel = { kind: 'cancel', queue: 'mail', jobId: 'j1', fence: 9 } as const
+  const passed = (posted: readonly FromSentinel[]) => posted.flatMap((one) => (one.type === 'order' ? [one.order] : []))
+
+  it('passes on, in order and once, what its beat brings back', async () => {
+    const { time, start, posted, store } = setup()
+    await start()
+    store.orders.push(writeOrder(cancel, incarnation), writeOrder({ kind: 'drain' }, incarnation))
+    await time.advance(3 * intervalMs)
+    expect(passed(posted)).toEqual([cancel, { kind: 'drain' }])
+  })
+
+  it('drops what is meant for another incarnation, and says so', async () => {
+    const { time, start, posted, store } = setup()
+    await start()
+    store.orders.push(writeOrder({ kind: 'drain' }, 'another'))
+    await time.advance(intervalMs)
+    expect(passed(posted)).toEqual([])
+    expect(posted.at(-1)).toEqual({ type: 'error', message: 'an order for another incarnation was dropped' })
+  })
+
+  it.each([
+    ['no JSON', '{'],
+    ['no object', '"drain"'],
+    ['null', 'null'],
+    ['for nobody', '{"kind":"drain"}'],
+    ['of an unknown kind', `{"kind":"format","incarnation":"${incarnation}"}`],
+    ['a cancellation without a fence', `{"kind":"cancel","queue":"mail","jobId":"j1","incarnation":"${incarnation}"}`],
+    [
+      'a cancellation with half a fence',
+      `{"kind":"cancel","queue":"q","jobId":"j","fence":1.5,"incarnation":"${incarnation}"}`,
+    ],
+  ])('E4 an order that is %s is dropped and said, without its text, and the next one is passed on', async (_what, text) => {
+    const { time, start, posted, store } = setup()
+    await start()
+    store.orders.push(text, writeOrder({ kind: 'drain' }, incarnation))
+    await time.advance(intervalMs)
+    expect(passed(posted)).toEqual([{ kind: 'drain' }])
+    const [said] = posted.flatMap((one) => (one.type === 'error' ? [one.message] : []))
+    expect(said).toMatch(/^an order .* was dropped$/)
+    expect(said).not.toContain(text)
+  })
+
+  it('passes on what an answer brings that came too late to count', async () => {
+    const { time, start, posted, store } = setup()
+    await start()
+    store.is = 'hung'
+    await time.advance(intervalMs + CALL_TIMEOUT_MS)
+    store.orders.push(writeOrder({ kind: 'drain' }, incarnation))
+    store.is = 'up'
+    store.hung[0]?.resolve()
+    await time.advance(0)
+    expect(passed(posted)).toEqual([{ kind: 'drain' }])
   })
 })
 

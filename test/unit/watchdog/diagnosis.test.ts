@@ -60,6 +60,13 @@ describe('diagnosis', () => {
     expect(findings[0]).toMatchObject({ ageMs: 5001, thresholdMs: 5000, serves: ['img'] })
   })
 
+  it('C9 a dead process bears the group of its last beat, and none when that had none', () => {
+    expect(setup({ supervisors: [deadOf(beatOf({ group: 'acme' }))] })).toMatchObject([
+      { cause: 'process_dead', group: 'acme' },
+    ])
+    expect(setup({ supervisors: [deadOf()] })[0]).not.toHaveProperty('group')
+  })
+
   it('exactly at the deadline nobody is dead', () => {
     expect(setup({ supervisors: [deadOf(beatOf(), 0)] })).toEqual([])
   })

@@ -56,6 +56,14 @@ describe('the tracker of a queue', () => {
     expect(after(10)).toEqual(['queue_not_moving 0'])
   })
 
+  it('exhausted jobs, those failed for good and an open breaker alone are no trouble, however long', () => {
+    const { held, after } = setup()
+    const resting = factsOf({ failed: 15, exhausted: 12, permanent: 3, delayed: 40, breakersOpen: ['', 'acme'] })
+    expect(held(resting)).toEqual([])
+    expect(after(600_000, resting)).toEqual([])
+    expect(after(12 * 3_600_000, { ...resting, eligible: 0, free: 0 })).toEqual([])
+  })
+
   it('B8 a paused queue without workers is no trouble', () => {
     const { held } = setup()
     expect(held({ ...waiting, eligible: 0, free: 0, paused: true })).toEqual([])
