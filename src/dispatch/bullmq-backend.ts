@@ -4,7 +4,7 @@
  *
  * The methods are shadowed on the instance that BullMQ's public factory makes; nothing of BullMQ is replaced.
  */
-import { getDefaultBackendFactory, isNotConnectionError, type RedisQueueBackend } from 'bullmq'
+import { getDefaultBackendFactory, isNotConnectionError, type Job, type RedisQueueBackend } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import type { QueueKeys } from '../platform/redis-keys.js'
@@ -24,6 +24,8 @@ export interface WitnessOptions {
   readonly lateClaims: Set<string>
   /** The lock is lost for good: another claim has the job. */
   readonly onLockLost: (jobId: string) => void
+  /** BullMQ is about to fail a job by itself, before any attempt. @returns whether the job must be kept, whatever its options say */
+  readonly onDeferredFailure: (job: Job, token: string) => Promise<boolean>
 }
 
 type BackendFactory = ReturnType<typeof getDefaultBackendFactory<RedisQueueBackend>>
@@ -34,6 +36,7 @@ export function witnessedBackendFactory(witness: WitnessOptions): BackendFactory
     const backend = getDefaultBackendFactory<RedisQueueBackend>()(name, opts, kind)
     witnessFetch(backend, witness)
     witnessEnd(backend, witness)
+    witnessDeferred(backend, witness)
     witnessLocks(backend, witness)
     return backend
   }
@@ -76,6 +79,15 @@ function witnessEnd(backend: RedisQueueBackend, witness: WitnessOptions): void {
   const retryJob = backend.retryJob.bind(backend)
   backend.retryJob = (jobId, lifo, token, opts) =>
     end(backend, witness, 'retryJob', jobId, undefined, () => retryJob(jobId, lifo, token, opts), token)
+}
+
+function witnessDeferred(backend: RedisQueueBackend, witness: WitnessOptions): void {
+  const moveToFailed = backend.moveToFailed.bind(backend)
+  backend.moveToFailed = async (job, reason, removeOnFail, token, fetchNext, fields) => {
+    const own = job as unknown as Job
+    const keep = own.deferredFailure ? await witness.onDeferredFailure(own, token) : false
+    return moveToFailed(job, reason, keep ? false : removeOnFail, token, fetchNext, fields)
+  }
 }
 
 /** BullMQ's code for a lock that is not there. */

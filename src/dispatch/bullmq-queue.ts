@@ -1,15 +1,14 @@
 /** Adds jobs to BullMQ's queues, with each queue's attempts policy written into the job. */
-import { type JobsOptions, Queue, type QueueOptions } from 'bullmq'
+import type { JobsOptions } from 'bullmq'
 import type { QueueConfig } from '../platform/config.js'
+import type { QueueHandles } from './bullmq-handles.js'
 import { BACKOFF_TYPE } from './bullmq-worker.js'
 import { checkJobInput, type JobInput } from './job-input.js'
 
 export interface QueueWriterOptions {
-  readonly connection: QueueOptions['connection']
-  readonly bullPrefix: string
+  readonly queues: QueueHandles
   /** Attempts policy of a queue. */
   readonly attemptsOf: (queue: string) => QueueConfig['attempts']
-  readonly onError: (error: Error) => void
 }
 
 /** Completed jobs are kept for a day, and at most so many: Redis is no archive. */
@@ -20,7 +19,6 @@ const BULK = 1000
 
 export class QueueWriter {
   readonly #options: QueueWriterOptions
-  readonly #queues = new Map<string, Queue>()
 
   constructor(options: QueueWriterOptions) {
     this.#options = options
@@ -41,7 +39,7 @@ export class QueueWriter {
     const jobs = inputs.map((input, index) => this.#bulkJob(queue, checkJobInput(input, where(index))))
     const ids: string[] = []
     for (let from = 0; from < jobs.length; from += BULK) {
-      const added = await this.#queue(queue).addBulk(jobs.slice(from, from + BULK))
+      const added = await this.#options.queues.open(queue).addBulk(jobs.slice(from, from + BULK))
       for (const job of added) ids.push(String(job.id))
       onProgress?.(ids.length)
     }
@@ -60,20 +58,5 @@ export class QueueWriter {
     if (rest.delay !== undefined) opts.delay = rest.delay
     if (rest.group !== undefined) opts.unstuck = { group: rest.group }
     return { name: rest.name ?? queue, data: rest.data, opts }
-  }
-
-  #queue(name: string): Queue {
-    let queue = this.#queues.get(name)
-    if (!queue) {
-      queue = new Queue(name, { connection: this.#options.connection, prefix: this.#options.bullPrefix })
-      queue.on('error', this.#options.onError)
-      this.#queues.set(name, queue)
-    }
-    return queue
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([...this.#queues.values()].map((queue) => queue.close()))
-    this.#queues.clear()
   }
 }

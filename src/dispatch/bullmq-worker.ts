@@ -3,18 +3,22 @@
  * does. BullMQ's stalled check is off: an expired lock says only that a renewal was late; orphans are the reconcile
  * loop's business, which knows who owned them.
  */
-import { DelayedError, type Job, RateLimitError, type RedisQueueBackend, UnrecoverableError, Worker } from 'bullmq'
+import { DelayedError, type Job, type RedisQueueBackend, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { BeatBoard, LoopWriter } from '../heartbeat/beat-board.js'
 import type { Clock } from '../kernel/clock.js'
 import { Service } from '../kernel/service.js'
+import { TIMED_OUT, within } from '../kernel/within.js'
 import type { QueueConfig } from '../platform/config.js'
 import { connectRedis } from '../platform/redis.js'
 import { queueKeys } from '../platform/redis-keys.js'
 import { redisOf, witnessedBackendFactory } from './bullmq-backend.js'
+import { BullmqVerbs } from './bullmq-verbs.js'
 import { FetchProgress } from './fetch-progress.js'
+import { Ledger, type LedgerEvents } from './ledger.js'
 import type { Outcome } from './outcome.js'
-import { backoffMs, type Decision, decide, HAND_BACK_DELAY_MS } from './retry-policy.js'
+import { redisAttempts } from './redis-attempts.js'
+import { HAND_BACK_DELAY_MS } from './retry-policy.js'
 import { Attempts, type ClaimedJob, type Executor, LATE_CLAIM_MS } from './run-attempt.js'
 
 export interface QueueWorkerOptions {
@@ -23,6 +27,8 @@ export interface QueueWorkerOptions {
   readonly config: QueueConfig
   /** Written into each job as its owner: `supervisor#incarnation`. */
   readonly owner: string
+  /** Fingerprint of the queue's settings: what failed under others is tried again under these. */
+  readonly settings: string
   readonly bullPrefix: string
   readonly redisUrl: string
   /** Longest block of an idle fetch, milliseconds. */
@@ -39,7 +45,9 @@ export interface QueueWorkerEvents {
   attemptEnded(queue: string, outcome: Outcome['kind'], runMs: number): void
   /** A job started for the first time. @param waitMs since it might have */
   firstStart(queue: string, waitMs: number): void
-  error(queue: string, error: Error): void
+  error(queue: string, error: unknown): void
+  /** What the attempts of a queue came to. */
+  ledger(queue: string): Omit<LedgerEvents, 'error'>
 }
 
 /** The name of our backoff in a job's options. */
@@ -48,14 +56,24 @@ export const BACKOFF_TYPE = 'unstuck'
 /** After a lost connection BullMQ rests so long before it fetches again; its default of 15 s is a wedge of its own. */
 const RETRY_AFTER_ERROR_MS = 1000
 
+/**
+ * A job that meets an open breaker lies at least so long, unless the breaker closes before: the way back of last resort,
+ * should the list of parked jobs be lost. Longer than the paced release of 200 000 jobs at the default rate. Milliseconds.
+ */
+const PARKED_MS = 6 * 3_600_000
+
 /** BullMQ's close waits for the cycle in flight without a limit; ours does not. */
 const CLOSE_TIMEOUT_MS = 3000
 
 export class QueueWorker extends Service {
   readonly attempts: Attempts
+  readonly ledger: Ledger
   readonly #options: QueueWorkerOptions
   readonly #lateClaims = new Set<string>()
   readonly #progress: FetchProgress
+  readonly #verbs: BullmqVerbs
+  /** Claims (their cells) that Redis knows to be proven. */
+  readonly #proven = new WeakSet<object>()
   #redis: Redis | undefined
   #worker: Worker | undefined
   #draining = false
@@ -63,9 +81,29 @@ export class QueueWorker extends Service {
   constructor(options: QueueWorkerOptions) {
     super()
     this.#options = options
-    const { queue, queueIndex, board, executor, loop } = options
+    const { queue, queueIndex, config, board, executor, loop, events, owner, settings, bullPrefix } = options
     this.#progress = new FetchProgress(board, loop)
     this.attempts = new Attempts({ queue, queueIndex, board, executor })
+    this.#verbs = new BullmqVerbs({
+      backend: () => this.#backend,
+      attempts: this.attempts,
+      ladder: config.attempts,
+      stopped: () => this.state === 'stopped',
+      onError: (error) => events.error(queue, error),
+    })
+    this.ledger = new Ledger({
+      records: redisAttempts({
+        redis: () => redisOf(this.#backend),
+        keys: queueKeys(bullPrefix, queue),
+        owner,
+        attemptsMax: config.attempts.max,
+        maxResets: config.attempts.maxResets,
+        breaker: config.breaker,
+        settings,
+      }),
+      policy: { ...config.attempts, parkMs: PARKED_MS },
+      events: { ...events.ledger(queue), error: (error) => events.error(queue, error) },
+    })
   }
 
   protected override async onStart(): Promise<void> {
@@ -87,7 +125,7 @@ export class QueueWorker extends Service {
         drainDelay: pollIntervalMs / 1000,
         runRetryDelay: RETRY_AFTER_ERROR_MS,
         skipStalledCheck: true,
-        settings: { backoffStrategy: (made) => backoffMs(made, config.attempts, Math.random()) },
+        settings: { backoffStrategy: (made, _type, _error, job) => this.#verbs.backoffOf(made, job) },
       },
       this.#backendFactory(),
     )
@@ -107,6 +145,7 @@ export class QueueWorker extends Service {
       lateAfterMs: Math.min(LATE_CLAIM_MS, heartbeatTimeoutMs / 4),
       lateClaims: this.#lateClaims,
       onLockLost: (jobId) => this.#abort(jobId),
+      onDeferredFailure: (job, token) => this.#deferred(job, token),
     })
   }
 
@@ -118,6 +157,12 @@ export class QueueWorker extends Service {
   async #process(job: Job, token: string): Promise<unknown> {
     const claimed = this.#claim(job, token)
     if (this.#lateClaims.delete(claimed.id) && !(await this.#isOurs(claimed))) throw new DelayedError()
+    if (this.ledger.breakers.isOpen(claimed.group ?? '')) {
+      const parked = await this.ledger.admit(claimed)
+      if (parked) return this.#verbs.handBack(job, token, parked.delayMs)
+    }
+    const suspect = job.stalledCounter > 0 || job.repeatJobKey !== undefined
+    const alone = suspect && (await this.ledger.isSuspect(job.stalledCounter, job.repeatJobKey))
     if (this.attempts.get(claimed.id)) return this.#refuseTwin(job, token)
 
     const { queue, clock, events } = this.#options
@@ -125,10 +170,12 @@ export class QueueWorker extends Service {
     // Later starts would count the attempts and backoffs before them as waiting.
     if (job.attemptsStarted === 1)
       events.firstStart(queue, Math.max(0, (job.processedOn ?? job.timestamp) - job.timestamp - job.delay))
-    const outcome = await this.attempts.run(claimed)
+    const outcome = await this.attempts.run(alone ? { ...claimed, alone } : claimed)
     events.attemptEnded(queue, outcome.kind, clock.monotonicMs() - since)
-    const decision = decide(outcome)
-    return decision.verb === 'complete' ? decision.result : this.#apply(job, token, decision)
+    if (outcome.kind !== 'success') return this.#verbs.apply(job, token, await this.ledger.settle(claimed, outcome))
+    this.ledger.breakers.worked(claimed.group ?? '')
+    if (alone && job.repeatJobKey !== undefined) await this.ledger.cleared(job.repeatJobKey)
+    return outcome.result
   }
 
   /** A job that plain BullMQ code added without attempts or backoff gets the queue's policy all the same. */
@@ -148,9 +195,7 @@ export class QueueWorker extends Service {
 
   /** The claim's reply was so late that a reaper may have taken the job back meanwhile. */
   async #isOurs(job: ClaimedJob): Promise<boolean> {
-    const worker = this.#worker
-    if (!worker) return false
-    const redis = await redisOf(backendOf(worker))
+    const redis = await redisOf(this.#backend)
     const holder = await redis.get(queueKeys(this.#options.bullPrefix, this.#options.queue).lock(job.id))
     return holder === job.token
   }
@@ -159,22 +204,45 @@ export class QueueWorker extends Service {
    * The job still runs here under an older claim that somebody took back. The older run is fenced off and told so; the
    * new claim waits until it is gone, so that the job never runs twice at once.
    */
-  async #refuseTwin(job: Job, token: string): Promise<never> {
+  #refuseTwin(job: Job, token: string): Promise<never> {
     this.#abort(String(job.id))
-    await handBack(job, token)
-    throw new DelayedError()
+    return this.#verbs.handBack(job, token, HAND_BACK_DELAY_MS)
   }
 
-  async #apply(job: Job, token: string, decision: Exclude<Decision, { verb: 'complete' }>): Promise<never> {
-    switch (decision.verb) {
-      case 'retry':
-        throw asHandlersError(decision.error)
-      case 'fail':
-        throw Object.assign(new UnrecoverableError(decision.error.message), { stack: decision.error.stack })
-      case 'hand_back':
-        await handBack(job, token)
-        throw new DelayedError()
+  /** BullMQ is about to fail a job that never came to us: its failure was deferred. @returns whether it must be kept */
+  async #deferred(job: Job, token: string): Promise<boolean> {
+    const { id, group, fence } = this.#claim(job, token)
+    const kind = await this.ledger.deferred({ id, group, fence, token }, new Error(job.deferredFailure))
+    return kind === 'exhausted'
+  }
+
+  get #backend(): RedisQueueBackend {
+    if (!this.#worker) throw new Error(`queue ${this.#options.queue}: its worker has not started`)
+    return (this.#worker as unknown as { backend: RedisQueueBackend }).backend
+  }
+
+  /** Ends one attempt at somebody's wish. Another attempt of that job is not meant. */
+  cancel(jobId: string, fence: number): void {
+    const attempt = this.attempts.get(jobId)
+    if (attempt?.job.fence === fence) attempt.cancel()
+  }
+
+  /** Tells Redis of attempts that were heard of later than provenAfterMs after their start: once each, where it matters. */
+  async prove(): Promise<void> {
+    const { board, config } = this.#options
+    const candidates = this.attempts.list().filter(({ job, ref }) => this.#matters(job) && !this.#proven.has(ref))
+    if (candidates.length === 0) return
+    const cells = new Map(board.readJobs().map((job) => [job.cell, job]))
+    for (const { job, ref } of candidates) {
+      const cell = cells.get(ref.cell)
+      if (cell?.fence !== job.fence || cell.runningMs - cell.silentMs < config.attempts.provenAfterMs) continue
+      this.#proven.add(ref)
+      await this.ledger.proven(job)
     }
+  }
+
+  #matters({ attempt, group }: ClaimedJob): boolean {
+    return attempt > 1 || this.ledger.breakers.isOpen(group ?? '')
   }
 
   /** Takes no more jobs. What runs goes on. */
@@ -199,36 +267,12 @@ export class QueueWorker extends Service {
     this.drain()
     const worker = this.#worker
     if (!worker) return
-    const closed = worker.close().then(() => true)
-    let timer: NodeJS.Timeout | undefined
-    const limit = new Promise<boolean>((resolve) => {
-      timer = setTimeout(() => resolve(false), CLOSE_TIMEOUT_MS)
-    })
-    const clean = await Promise.race([closed, limit])
-    clearTimeout(timer)
-    if (!clean) await backendOf(worker).disconnect()
+    await within(this.ledger.close(), CLOSE_TIMEOUT_MS)
+    if ((await within(worker.close(), CLOSE_TIMEOUT_MS)) === TIMED_OUT) await this.#backend.disconnect()
     // What BullMQ was given it leaves open.
     this.#redis?.disconnect()
     this.#options.loop.state('stopped')
   }
-}
-
-function backendOf(worker: Worker): RedisQueueBackend {
-  return (worker as unknown as { backend: RedisQueueBackend }).backend
-}
-
-function handBack(job: Job, token: string): Promise<void> {
-  return job.moveToDelayed(Date.now() + HAND_BACK_DELAY_MS, token)
-}
-
-/** Thrown by a processor these are commands to BullMQ, after which it leaves the job where it is: active, for ever. */
-const BULLMQ_COMMANDS = ['DelayedError', 'WaitingError', 'WaitingChildrenError']
-
-/** What a handler threw is a failure of its job, whatever it calls itself. */
-function asHandlersError(error: Error): Error {
-  if (BULLMQ_COMMANDS.includes(error.name)) error.name = 'Error'
-  if (error.message === new RateLimitError().message) error.message = `the handler threw ${error.message}`
-  return error
 }
 
 /** The group that `Dispatcher.add` wrote into the job's options. */

@@ -55,6 +55,17 @@ function checkId(id: unknown, where: string): void {
   if (Buffer.byteLength(id) > MAX_ID_BYTES) throw refused(where, `jobId is longer than ${MAX_ID_BYTES} bytes; use a hash of it`)
 }
 
+/** What BullMQ and we keep beside a job, under its key. */
+const BESIDE_A_JOB = /:(lock|logs|dependencies|processed|failed|unsuccessful)$/
+
+/**
+ * May a job have this id, whoever added it? BullMQ allows more than `checkJobInput`: whole numbers, and colons in what
+ * its schedulers make. What is no id would be read as one of the queue's own keys.
+ */
+export function couldBeJobId(id: string): boolean {
+  return id !== '' && !BULLMQ_KEYS.has(id) && !id.startsWith('unstuck:') && !BESIDE_A_JOB.test(id)
+}
+
 function checkNumber(value: unknown, where: string, name: string, min: number, max: number): void {
   if (value === undefined) return
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {

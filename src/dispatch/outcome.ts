@@ -9,6 +9,8 @@ export interface ThreadError {
   readonly message: string
   readonly stack: string
   readonly permanent: boolean
+  /** Not a failure: it wants to be run again after so long, milliseconds (0: the handler named no time). */
+  readonly retryAfterMs?: number
 }
 
 export type Outcome =
@@ -18,13 +20,33 @@ export type Outcome =
   /** It cannot work until somebody changes something. */
   | { readonly kind: 'permanent'; readonly error: Error }
   /** Its thread ended under it: terminated, out of memory, process.exit, a crash. */
-  | { readonly kind: 'killed'; readonly error: Error }
+  | {
+      readonly kind: 'killed'
+      readonly error: Error
+      /** Nothing else ran there: the job was the reason. */
+      readonly alone?: boolean
+      /** We ended it ourselves, which says nothing against the job. */
+      readonly ordered?: true
+    }
+  /** Somebody asked for its end while it ran. */
+  | { readonly kind: 'cancelled'; readonly error: Error }
   /** Not the job's doing: it goes back, uncharged. */
-  | { readonly kind: 'handed_back'; readonly reason: HandBackReason }
+  | { readonly kind: 'handed_back'; readonly reason: HandBackReason; readonly delayMs?: number }
 
-export type HandBackReason = 'shutdown' | 'thread_neighbour'
+export type HandBackReason = 'shutdown' | 'thread_neighbour' | 'rate_limited'
 
-export const OUTCOME_KINDS: readonly Outcome['kind'][] = ['success', 'transient', 'permanent', 'killed', 'handed_back']
+/** Every end of an attempt; that its supervisor was lost is what others find out. */
+export type OutcomeKind = Outcome['kind'] | 'supervisor_lost'
+
+export const OUTCOME_KINDS: readonly OutcomeKind[] = [
+  'success',
+  'transient',
+  'permanent',
+  'killed',
+  'supervisor_lost',
+  'cancelled',
+  'handed_back',
+]
 
 /** The error that a handler threw, rebuilt on the main thread with its own name and stack. */
 export function revive(thrown: ThreadError): Error {

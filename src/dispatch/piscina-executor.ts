@@ -9,6 +9,7 @@ import type { Worker } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import type { BeatBoard, JobCellRef } from '../heartbeat/beat-board.js'
 import { messageOf } from '../kernel/errors.js'
+import { within } from '../kernel/within.js'
 import type { Executor, ThreadLoss } from './run-attempt.js'
 import type { ThreadLogLine, ThreadReply, ThreadSetup, ThreadTask } from './thread-protocol.js'
 
@@ -39,6 +40,7 @@ export class PiscinaExecutor implements Executor {
   readonly #kills = new Map<number, string>()
   /** Thread cells whose thread we are ending because of one of its jobs; the others on it are innocent. */
   readonly #killedThreads = new Set<number>()
+  #stopping = false
 
   constructor(options: PiscinaExecutorOptions) {
     this.#options = options
@@ -117,25 +119,28 @@ export class PiscinaExecutor implements Executor {
 
   #lossOf(ref: JobCellRef, error: unknown): ThreadLoss {
     const reason = this.#kills.get(ref.cell)
-    if (reason !== undefined) return { kind: 'lost', message: `thread terminated: ${reason}` }
+    if (reason !== undefined) return { kind: 'lost', message: `thread terminated: ${reason}`, ordered: true }
     if (this.#killedThreads.has(this.#options.board.threadOf(ref))) return { kind: 'neighbour' }
-    if (error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
-      return { kind: 'lost', message: "out of memory: the thread's heap limit was reached" }
-    }
-    const exit = /worker exited with code: (-?\d+)/.exec(messageOf(error))
-    if (exit) return { kind: 'lost', message: `the thread exited with code ${exit[1]} (process.exit in the handler?)` }
-    return { kind: 'lost', message: `the thread crashed: ${messageOf(error)}` }
+    if (this.#stopping) return { kind: 'lost', message: 'thread terminated: the supervisor is shutting down', ordered: true }
+    return { kind: 'lost', message: crashMessage(error), ordered: false }
   }
 
   /** Ends all threads, whatever they do. */
   async stop(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    const limit = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)
-    })
-    await Promise.race([this.#pool.destroy(), limit])
-    clearTimeout(timer)
+    this.#stopping = true
+    await within(this.#pool.destroy(), CLOSE_TIMEOUT_MS)
   }
+}
+
+/** How a thread ended that nobody ended. */
+function crashMessage(error: unknown): string {
+  if (error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
+    return "out of memory: the thread's heap limit was reached"
+  }
+  const exit = /worker exited with code: (-?\d+)/.exec(messageOf(error))
+  return exit
+    ? `the thread exited with code ${exit[1]} (process.exit in the handler?)`
+    : `the thread crashed: ${messageOf(error)}`
 }
 
 function isLogLine(message: unknown): message is ThreadLogLine {

@@ -2,19 +2,24 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import { HotHistogram } from '../platform/prom-histogram.js'
-import { OUTCOME_KINDS, type Outcome } from './outcome.js'
+import { OUTCOME_KINDS, type OutcomeKind } from './outcome.js'
 
 export interface DispatchMetrics {
   readonly registry: Registry
   firstStart(queue: string, waitMs: number): void
-  attemptEnded(queue: string, outcome: Outcome['kind'], runMs: number): void
+  attemptEnded(queue: string, outcome: OutcomeKind, runMs: number): void
   orphansReaped(queue: string, count: number): void
+  /** Attempts of others that ended with their supervisor. */
+  supervisorsLost(queue: string, count: number): void
+  /** Attempts were set back. @param by why, one of RESETS_BY */
+  attemptsReset(queue: string, by: string, count: number): void
 }
 
 /** From a no-op to an agent that works for hours, seconds. */
 const DURATION_BUCKETS = [0.005, 0.05, 0.25, 1, 5, 30, 120, 600, 3600, 14_400]
 
-export function dispatchMetrics(registry: Registry, board: BeatBoard): DispatchMetrics {
+/** @param resetsBy every reason for a reset, so that their series start at 0 */
+export function dispatchMetrics(registry: Registry, board: BeatBoard, resetsBy: readonly string[]): DispatchMetrics {
   const reaped = new Counter({
     name: 'unstuck_orphans_reaped_total',
     help: 'Jobs taken back from an owner that was lost.',
@@ -26,22 +31,37 @@ export function dispatchMetrics(registry: Registry, board: BeatBoard): DispatchM
   const durations = histogram('unstuck_job_duration_seconds', 'How long attempts ran.')
   const waits = histogram('unstuck_job_wait_seconds', 'How long jobs waited for a slot.')
   const attempts = attemptCounts(registry, queues)
+  const resets = new Counter({
+    name: 'unstuck_attempt_resets_total',
+    help: 'Jobs whose attempts this process set back, by reason.',
+    labelNames: ['queue', 'by'],
+    registers: [registry],
+  })
   gauges(registry, board)
-  for (const queue of queues) reaped.inc({ queue }, 0)
+  for (const queue of queues) {
+    reaped.inc({ queue }, 0)
+    for (const by of resetsBy) resets.inc({ queue, by }, 0)
+  }
   return {
     registry,
     firstStart: (queue, waitMs) => waits.observe(queue, waitMs / 1000),
     attemptEnded: (queue, outcome, runMs) => {
-      attempts(queue, outcome)
+      attempts(queue, outcome, 1)
       durations.observe(queue, runMs / 1000)
     },
     orphansReaped: (queue, count) => reaped.inc({ queue }, count),
+    supervisorsLost: (queue, count) => attempts(queue, 'supervisor_lost', count),
+    attemptsReset: (queue, by, count) => resets.inc({ queue, by }, count),
   }
 }
 
 /** Counted in plain objects, and handed to prom-client when somebody asks: the hot path hashes no labels. */
-function attemptCounts(registry: Registry, queues: readonly string[]): (queue: string, outcome: Outcome['kind']) => void {
-  const counts = new Map(queues.map((queue) => [queue, { success: 0, transient: 0, permanent: 0, killed: 0, handed_back: 0 }]))
+function attemptCounts(
+  registry: Registry,
+  queues: readonly string[],
+): (queue: string, outcome: OutcomeKind, count: number) => void {
+  const none = Object.fromEntries(OUTCOME_KINDS.map((kind) => [kind, 0])) as Record<OutcomeKind, number>
+  const counts = new Map(queues.map((queue) => [queue, { ...none }]))
   new Counter({
     name: 'unstuck_attempts_total',
     help: 'Attempts that ended, by outcome.',
@@ -54,9 +74,9 @@ function attemptCounts(registry: Registry, queues: readonly string[]): (queue: s
       }
     },
   })
-  return (queue, outcome) => {
+  return (queue, outcome, count) => {
     const byOutcome = counts.get(queue)
-    if (byOutcome) byOutcome[outcome] += 1
+    if (byOutcome) byOutcome[outcome] += count
   }
 }
 

@@ -1,37 +1,87 @@
-/** Where BullMQ keeps one job now, in one Lua call. Reads only; the layout of the keys is BullMQ 6's. */
+/** Where BullMQ keeps one job now, and what is written in it, in one Lua call. Reads only; the layout of the keys is BullMQ 6's. */
 import type { Redis } from 'ioredis'
 import { queueKeys } from '../platform/redis-keys.js'
 import { type RedisReply, redisScript } from '../platform/redis-script.js'
-import type { JobPlace } from './explain.js'
+import { LUA_QUEUE } from './bullmq-scripts.js'
+import type { JobPlace, OpenBreaker } from './explain.js'
+import { couldBeJobId } from './job-input.js'
 
-// KEYS: job, wait, prioritized, active, delayed, completed, failed, paused, meta. ARGV: job id. Taken next is the last
-// of the wait list, then the lowest of the prioritized. A delayed job's score is its time in ms * 0x1000.
-const PLACE = redisScript(`
-local id = ARGV[1]
-local job = redis.call('HMGET', KEYS[1], 'atm', 'failedReason', 'timestamp')
-if not job[3] then return {'not_found', 0, '', '', 0} end
+// KEYS: base. ARGV: job id. Taken next is the last of the wait list, then the lowest of the prioritized. A delayed job's
+// score is its time in ms * 0x1000. Returns where and its number, then what stands in the job, then its open breaker.
+const PLACE = redisScript(`${LUA_QUEUE}
+local id, job = ARGV[1], base .. ARGV[1]
+local paused = redis.call('HEXISTS', base .. 'meta', 'paused')
+if redis.call('TYPE', job).ok ~= 'hash' then return {'not_found', '', now, paused} end
+local f = redis.call('HMGET', job, 'timestamp', 'name', 'atm', 'ats', 'stc', 'failedReason', 'opts', 'finishedOn', 'unstuck:kind',
+  'unstuck:failedAt', 'unstuck:cooldownUntil', 'unstuck:resets', 'unstuck:parked')
+if not f[1] then return {'not_found', '', now, paused} end
+local opts = optsOf(f[7])
+local group = groupIn(opts)
 local state, number = 'waiting-children', ''
-local delayed, rank = redis.call('ZSCORE', KEYS[5], id), redis.call('ZRANK', KEYS[3], id)
-local wait, parked = redis.call('LPOS', KEYS[2], id, 'RANK', -1), redis.call('LPOS', KEYS[8], id, 'RANK', -1)
-if redis.call('ZSCORE', KEYS[6], id) then state = 'completed'
-elseif redis.call('ZSCORE', KEYS[7], id) then state = 'failed'
-elseif redis.call('LPOS', KEYS[4], id) then state = 'active'
+local delayed, rank = redis.call('ZSCORE', base .. 'delayed', id), redis.call('ZRANK', base .. 'prioritized', id)
+local wait, held = redis.call('LPOS', base .. 'wait', id, 'RANK', -1), redis.call('LPOS', base .. 'paused', id, 'RANK', -1)
+if redis.call('ZSCORE', base .. 'completed', id) then state = 'completed'
+elseif redis.call('ZSCORE', base .. 'failed', id) then state = 'failed'
+elseif redis.call('LPOS', base .. 'active', id) then state = 'active'
 elseif delayed then state, number = 'delayed', string.format('%.0f', math.floor(delayed / 4096))
-elseif wait then state, number = 'waiting', redis.call('LLEN', KEYS[2]) - 1 - wait
-elseif rank then state, number = 'waiting', redis.call('LLEN', KEYS[2]) + rank
-elseif parked then state, number = 'waiting', redis.call('LLEN', KEYS[8]) - 1 - parked end
-return {state, job[1] or 0, job[2] or '', tostring(number), redis.call('HEXISTS', KEYS[9], 'paused')}
+elseif wait then state, number = 'waiting', redis.call('LLEN', base .. 'wait') - 1 - wait
+elseif rank then state, number = 'waiting', redis.call('LLEN', base .. 'wait') + rank
+elseif held then state, number = 'waiting', redis.call('LLEN', base .. 'paused') - 1 - held end
+local parked = state == 'delayed' and f[13] and f[13] == f[4]
+local breaker = parked and redis.call('HGET', base .. 'unstuck:breakers', group)
+return {state, tostring(number), now, paused, f[2], f[3], f[4], f[5], f[6], attemptsIn(opts, 0), group, f[8], f[9], f[10], f[11],
+  f[12], breaker}
 `)
 
 export async function readJobPlace(redis: Redis, bullPrefix: string, queue: string, id: string): Promise<JobPlace> {
-  const k = queueKeys(bullPrefix, queue)
-  const keys = [k.job(id), k.wait, k.prioritized, k.active, k.delayed, k.completed, k.failed, k.paused, k.meta]
-  const [state, attemptsMade, lastError, number, paused] = (await PLACE.run(redis, keys, [id])) as RedisReply[]
-  const place = { state: state as JobPlace['state'], attemptsMade: Number(attemptsMade), paused: paused === 1 }
+  // What is no id is never looked for: its key would be another thing's.
+  const asked = couldBeJobId(id) ? id : ''
+  const reply = (await PLACE.run(redis, [queueKeys(bullPrefix, queue).root], [asked])) as RedisReply[]
+  const [state, number, now, paused, name, made, fence, losses] = reply
   return {
-    ...place,
-    ...(lastError === '' ? {} : { lastError: String(lastError) }),
-    ...(place.state === 'delayed' ? { dueAt: Number(number) } : {}),
-    ...(place.state === 'waiting' ? { ahead: Number(number) } : {}),
+    state: state as JobPlace['state'],
+    now: Number(now),
+    name: textOf(name) ?? '',
+    // While a cancellation is under way, it is one less for a moment.
+    attemptsMade: Math.max(0, Number(made ?? 0)),
+    fence: Number(fence ?? 0),
+    losses: Number(losses ?? 0),
+    paused: paused === 1,
+    ...(state === 'delayed' ? { dueAt: Number(number) } : {}),
+    ...(state === 'waiting' ? { ahead: Number(number) } : {}),
+    ...writtenIn(reply, state === 'failed'),
   }
+}
+
+/** What our fields say; those about a failure are meaningful only while the job is in BullMQ's failed set. */
+function writtenIn(reply: RedisReply[], isFailed: boolean) {
+  const [lastError, attemptsMax, group, finishedOn, kind, failedAt, cooldownUntil, resets, breaker] = reply.slice(8).map(textOf)
+  const parkedBy = breakerOf(breaker)
+  const endedAt = failedAt ?? finishedOn
+  return {
+    resets: Number(resets ?? 0),
+    ...(lastError ? { lastError } : {}),
+    ...(Number(attemptsMax) > 0 ? { attemptsMax: Number(attemptsMax) } : {}),
+    ...(group ? { group } : {}),
+    ...(isFailed && isKind(kind) ? { kind } : {}),
+    ...(isFailed && endedAt ? { failedAt: Number(endedAt) } : {}),
+    ...(isFailed && kind === 'exhausted' && cooldownUntil ? { cooldownUntil: Number(cooldownUntil) } : {}),
+    ...(parkedBy ? { parkedBy } : {}),
+  }
+}
+
+const KINDS: readonly string[] = ['exhausted', 'permanent', 'poison', 'cancelled'] satisfies NonNullable<JobPlace['kind']>[]
+
+function isKind(text: string | undefined): text is NonNullable<JobPlace['kind']> {
+  return text !== undefined && KINDS.includes(text)
+}
+
+function breakerOf(json: string | undefined): OpenBreaker | undefined {
+  if (json === undefined) return undefined
+  const { openedAt, nextProbeAt, failures } = JSON.parse(json) as Partial<OpenBreaker>
+  return { openedAt: Number(openedAt ?? 0), nextProbeAt: Number(nextProbeAt ?? 0), failures: Number(failures ?? 0) }
+}
+
+function textOf(reply: RedisReply | undefined): string | undefined {
+  return typeof reply === 'string' || typeof reply === 'number' ? String(reply) : undefined
 }

@@ -7,6 +7,7 @@
  */
 import type { BeatBoard, JobCellRef } from '../heartbeat/beat-board.js'
 import { type HandBackReason, type Outcome, revive } from './outcome.js'
+import { HAND_BACK_DELAY_MS } from './retry-policy.js'
 import type { ThreadReply, ThreadTask } from './thread-protocol.js'
 
 /**
@@ -24,16 +25,20 @@ export interface ClaimedJob {
   readonly fence: number
   /** The lock's token: who may write about this claim. */
   readonly token: string
+  /** A suspect: it must run in a process of its own. */
+  readonly alone?: boolean
 }
 
 /** How a job's thread ended, when it did not answer. */
 export type ThreadLoss =
-  /** This job was the reason, or was alone on it. */
-  | { readonly kind: 'lost'; readonly message: string }
+  /** This job was the reason, or one of those that may have been. `ordered`: we ended it ourselves, which proves nothing. */
+  | { readonly kind: 'lost'; readonly message: string; readonly ordered: boolean }
+  /** It was alone when it happened: it is the reason. */
+  | { readonly kind: 'alone'; readonly message: string }
   /** Another job on the same thread was. */
   | { readonly kind: 'neighbour' }
 
-/** The threads of one queue. */
+/** What runs the jobs of one queue: its threads, or processes for one job each. */
 export interface Executor {
   /** @returns the handler's reply; or how its thread was lost */
   run(task: ThreadTask): Promise<ThreadReply | { readonly ok: 'lost'; readonly loss: ThreadLoss }>
@@ -46,7 +51,12 @@ export interface RunningAttempt {
   readonly ref: JobCellRef
   handBack(reason: HandBackReason): void
   kill(reason: string): void
+  /** Asks the handler, through its signal, to end; whoever does not within the grace loses its thread. */
+  cancel(): void
 }
+
+/** How long a cancelled handler may go on after its signal aborted, milliseconds. */
+const CANCEL_GRACE_MS = 5000
 
 export interface AttemptsOptions {
   readonly queue: string
@@ -58,6 +68,7 @@ export interface AttemptsOptions {
 export class Attempts {
   readonly #options: AttemptsOptions
   readonly #running = new Map<string, RunningAttempt>()
+  readonly #cancelled = new Set<JobCellRef>()
   #whenIdle: (() => void)[] = []
 
   constructor(options: AttemptsOptions) {
@@ -105,21 +116,48 @@ export class Attempts {
         ref,
         handBack: (reason) => resolve({ kind: 'handed_back', reason }),
         kill: (reason) => executor.kill(ref, reason),
+        cancel: () => this.#cancel(job.id, ref),
       })
       const { id, name, data, group, attempt, fence } = job
       const { cell, claim } = ref
-      executor
-        .run({ id, name, queue, data, group, attempt, fence, cell, claim })
-        .then((reply) => resolve(outcomeOf(reply)), reject)
+      const task = { id, name, queue, data, group, attempt, fence, cell, claim }
+      executor.run(job.alone ? { ...task, alone: true } : task).then((reply) => {
+        const outcome = outcomeOf(reply)
+        resolve(this.#cancelled.delete(ref) ? asCancelled(outcome) : outcome)
+      }, reject)
     })
   }
+
+  #cancel(jobId: string, ref: JobCellRef): void {
+    if (this.#cancelled.has(ref)) return
+    this.#cancelled.add(ref)
+    this.#options.board.abortJob(ref, 'cancelled')
+    setTimeout(() => {
+      if (this.#running.get(jobId)?.ref === ref && this.#cancelled.has(ref)) this.#options.executor.kill(ref, 'cancelled')
+    }, CANCEL_GRACE_MS).unref()
+  }
+}
+
+/** What a cancelled handler makes of its end does not matter, unless it had done its work by then. */
+function asCancelled(outcome: Outcome): Outcome {
+  if (outcome.kind === 'success') return outcome
+  return { kind: 'cancelled', error: new Error('cancelled while it ran') }
 }
 
 function outcomeOf(reply: Awaited<ReturnType<Executor['run']>>): Outcome {
   if (reply.ok === true) return { kind: 'success', result: reply.json === undefined ? undefined : JSON.parse(reply.json) }
   if (reply.ok === false) {
+    const { retryAfterMs } = reply.error
+    if (retryAfterMs !== undefined)
+      return { kind: 'handed_back', reason: 'rate_limited', delayMs: Math.max(retryAfterMs, HAND_BACK_DELAY_MS) }
     return { kind: reply.error.permanent ? 'permanent' : 'transient', error: revive(reply.error) }
   }
-  if (reply.loss.kind === 'neighbour') return { kind: 'handed_back', reason: 'thread_neighbour' }
-  return { kind: 'killed', error: new Error(reply.loss.message) }
+  return outcomeOfLoss(reply.loss)
+}
+
+function outcomeOfLoss(loss: ThreadLoss): Outcome {
+  if (loss.kind === 'neighbour') return { kind: 'handed_back', reason: 'thread_neighbour' }
+  const error = new Error(loss.message)
+  if (loss.kind === 'alone') return { kind: 'killed', error, alone: true }
+  return loss.ordered ? { kind: 'killed', error, ordered: true } : { kind: 'killed', error }
 }

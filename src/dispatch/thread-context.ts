@@ -1,22 +1,24 @@
-/** The `ctx` that a handler gets in a task thread: everything that it says goes straight onto the board. */
-import type { BeatBoard } from '../heartbeat/beat-board.js'
+/** The `ctx` that a handler gets: everything that it says goes to the voice of the thread or process that runs it. */
+import type { AbortReason, JobCellRef } from '../heartbeat/beat-board.js'
 import type { JobContext } from '../kernel/job.js'
 import type { ThreadLogLine, ThreadTask } from './thread-protocol.js'
 
-export interface ThreadJob {
-  readonly context: JobContext
-  /** Aborts the job's signal when the board says so. */
-  checkAbort(): void
+/**
+ * Where a job's signs of life go and the order to stop comes from. In a task thread that is the board itself, so that
+ * nothing lies between a job and its cell; in a process of its own the channel to the supervisor.
+ */
+export interface JobVoice {
+  /** Now, as this voice keeps times: whole milliseconds in 32 bits, of which only differences are used. */
+  stamp(): number
+  jobAlive(job: JobCellRef): void
+  /** @param name undefined: no step is entered any more. @param since stamp at which it was entered */
+  jobStep(job: JobCellRef, name: string | undefined, since: number): void
+  abortReason(job: JobCellRef): AbortReason | undefined
 }
 
-export function createContext(board: BeatBoard, task: ThreadTask, post: (line: ThreadLogLine) => void): ThreadJob {
-  const job = new BoardJob(board, task, post)
-  return { context: job, checkAbort: () => job.checkAbort() }
-}
-
-class BoardJob implements JobContext {
+export class ThreadContext implements JobContext {
   readonly fence: number
-  readonly #board: BeatBoard
+  readonly #voice: JobVoice
   readonly #task: ThreadTask
   /** The steps that are entered now, the innermost last. */
   readonly #steps: { readonly name: string; readonly since: number }[] = []
@@ -25,8 +27,8 @@ class BoardJob implements JobContext {
   #log: JobContext['log'] | undefined
   readonly #post: (line: ThreadLogLine) => void
 
-  constructor(board: BeatBoard, task: ThreadTask, post: (line: ThreadLogLine) => void) {
-    this.#board = board
+  constructor(voice: JobVoice, task: ThreadTask, post: (line: ThreadLogLine) => void) {
+    this.#voice = voice
     this.#task = task
     this.fence = task.fence
     this.#post = post
@@ -48,9 +50,10 @@ class BoardJob implements JobContext {
     return this.#abort.signal
   }
 
+  /** Aborts the job's signal when the voice says so. For whoever runs the job, not for the handler. */
   checkAbort(): void {
     if (!this.#abort || this.#abort.signal.aborted) return
-    const reason = this.#board.abortReason(this.#task)
+    const reason = this.#voice.abortReason(this.#task)
     if (reason) this.#abort.abort(new Error(`job ${this.#task.id} is to stop: ${reason}`))
   }
 
@@ -60,19 +63,19 @@ class BoardJob implements JobContext {
       if (progress === this.#progress) return
       this.#progress = progress
     }
-    this.#board.jobAlive(this.#task)
+    this.#voice.jobAlive(this.#task)
   }
 
   readonly step = async <T>(name: string, run: () => T | Promise<T>): Promise<T> => {
-    const step = { name: String(name), since: this.#board.stamp() }
+    const step = { name: String(name), since: this.#voice.stamp() }
     this.#steps.push(step)
-    this.#board.jobStep(this.#task, step.name, step.since)
+    this.#voice.jobStep(this.#task, step.name, step.since)
     try {
       return await run()
     } finally {
       this.#steps.splice(this.#steps.indexOf(step), 1)
       const outer = this.#steps.at(-1)
-      this.#board.jobStep(this.#task, outer?.name, outer?.since ?? 0)
+      this.#voice.jobStep(this.#task, outer?.name, outer?.since ?? 0)
     }
   }
 }

@@ -1,4 +1,4 @@
-/** What passes between the supervisor's main thread and a task thread. */
+/** What passes between the supervisor's main thread and a task thread; much of it also goes to a process of its own. */
 import type { BoardHandle, JobCellRef } from '../heartbeat/beat-board.js'
 import type { ThreadError } from './outcome.js'
 
@@ -21,6 +21,8 @@ export interface ThreadTask extends JobCellRef {
   readonly group: string | undefined
   readonly attempt: number
   readonly fence: number
+  /** Runs in a process of its own. */
+  readonly alone?: boolean
 }
 
 /** A result travels as JSON, which is what BullMQ stores: what cannot be stored fails in the thread, with a reason. */

@@ -174,11 +174,7 @@ describe('taking an orphan back', () => {
     const job = await claim(stage)
     const id = String(job.id)
     const reap = (owner = OWNER, fence = '1', locks: 'any' | 'none' = 'any') =>
-      REAP.run(
-        redis,
-        [k.job(id), k.lock(id), k.active, k.wait, k.prioritized, k.marker, k.events, k.meta, k.stalled],
-        [id, owner, fence, REASON, 8, locks],
-      )
+      REAP.run(redis, [k.root], [id, owner, fence, REASON, 8, locks, 1])
     return { ...stage, id, reap }
   }
 
@@ -318,15 +314,7 @@ describe('taking an orphan back', () => {
     const taker = worker(async () => undefined, { autorun: false })
     for (let taken = 0; taken < 500; taken += 1) await taker.getNextJob(`token-${taken}`)
     const ids = await redis.lrange(k.active, 0, -1)
-    const replies = await Promise.all(
-      ids.map((id) =>
-        REAP.run(
-          redis,
-          [k.job(id), k.lock(id), k.active, k.wait, k.prioritized, k.marker, k.events, k.meta, k.stalled],
-          [id, OWNER, '1', REASON, 8, 'any'],
-        ),
-      ),
-    )
+    const replies = await Promise.all(ids.map((id) => REAP.run(redis, [k.root], [id, OWNER, '1', REASON, 8, 'any', 1])))
     expect(replies.every((reply) => reply === 1)).toBe(true)
     worker(async () => 1, { concurrency: 50 })
     await until(
@@ -390,6 +378,7 @@ describe('a worker with a witness', () => {
         lockDurationMs,
         lateAfterMs: 1000,
         lateClaims: new Set(),
+        onDeferredFailure: async () => false,
         onLockLost: (id) => lost.push(id),
       }),
     )

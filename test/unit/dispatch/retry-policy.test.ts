@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { OUTCOME_KINDS, type Outcome, revive } from '../../../src/dispatch/outcome.js'
-import { backoffMs, decide, HAND_BACK_DELAY_MS } from '../../../src/dispatch/retry-policy.js'
+import { backoffMs, type Counters, type Decision, decide, HAND_BACK_DELAY_MS } from '../../../src/dispatch/retry-policy.js'
 
 const LADDER = { backoffMs: [30_000, 60_000, 120_000, 300_000, 600_000], jitter: 0.2 }
 const MIDDLE = 0.5
@@ -33,14 +33,19 @@ describe('the backoff ladder', () => {
 
 describe('the decision after an attempt', () => {
   const error = new Error('no')
-  const cases: readonly [Outcome, ReturnType<typeof decide>][] = [
+  const POLICY = { ...LADDER, cooldownMs: 1_800_000, maxResets: 5, slowRetryMs: 21_600_000, parkMs: 600_000 }
+  const FRESH: Counters = { attemptsMade: 0, attemptsMax: 8, resets: 0, charged: true }
+  const decided = (outcome: Outcome, counters: Partial<Counters> = {}) =>
+    decide(outcome, { ...FRESH, ...counters }, POLICY, MIDDLE)
+
+  const cases: readonly [Outcome, Decision][] = [
     [
       { kind: 'success', result: 7 },
       { verb: 'complete', result: 7 },
     ],
     [
       { kind: 'transient', error },
-      { verb: 'retry', error, reason: 'may_pass' },
+      { verb: 'retry', error, delayMs: 30_000, reason: 'may_pass' },
     ],
     [
       { kind: 'permanent', error },
@@ -48,7 +53,11 @@ describe('the decision after an attempt', () => {
     ],
     [
       { kind: 'killed', error },
-      { verb: 'retry', error, reason: 'thread_lost' },
+      { verb: 'retry', error, delayMs: 30_000, reason: 'thread_lost' },
+    ],
+    [
+      { kind: 'cancelled', error },
+      { verb: 'fail', error, reason: 'cancelled' },
     ],
     [
       { kind: 'handed_back', reason: 'shutdown' },
@@ -57,11 +66,68 @@ describe('the decision after an attempt', () => {
   ]
 
   it.each(cases)('of %o has its verb and its reason', (outcome, decision) => {
-    expect(decide(outcome)).toEqual(decision)
+    expect(decided(outcome)).toEqual(decision)
   })
 
-  it('exists for every outcome there is', () => {
-    expect(cases.map(([outcome]) => outcome.kind)).toEqual(OUTCOME_KINDS)
+  it('exists for every outcome there is, but for the one that others find', () => {
+    expect([...cases.map(([outcome]) => outcome.kind), 'supervisor_lost'].sort()).toEqual([...OUTCOME_KINDS].sort())
+  })
+
+  it('C3 climbs the ladder by the count in Redis', () => {
+    const waits = [0, 1, 2, 3, 4, 5, 6].map((attemptsMade) => decided({ kind: 'transient', error }, { attemptsMade }))
+    expect(waits.map((decision) => (decision.verb === 'retry' ? decision.delayMs / 1000 : decision.verb))).toEqual([
+      30, 60, 120, 300, 600, 600, 600,
+    ])
+  })
+
+  it('C4 after the last try is exhausted, with a cooldown, and not failed', () => {
+    expect(decided({ kind: 'transient', error }, { attemptsMade: 7 })).toEqual({
+      verb: 'exhaust',
+      error,
+      cooldownMs: 1_800_000,
+      reason: 'attempts_used_up',
+    })
+    expect(decided({ kind: 'killed', error }, { attemptsMade: 12 })).toMatchObject({ verb: 'exhaust' })
+  })
+
+  it('C6 after maxResets counted resets waits for the slow retry', () => {
+    const last = (resets: number) => decided({ kind: 'transient', error }, { attemptsMade: 7, resets })
+    expect(last(4)).toMatchObject({ cooldownMs: 1_800_000, reason: 'attempts_used_up' })
+    expect(last(5)).toMatchObject({ cooldownMs: 21_600_000, reason: 'resets_used_up' })
+  })
+
+  it('C11 while its breaker is open is no charge: the job is parked, also on its last attempt', () => {
+    const parked = { verb: 'hand_back', delayMs: 900_000, reason: 'breaker_open', error }
+    expect(decided({ kind: 'transient', error }, { charged: false })).toEqual(parked)
+    expect(decided({ kind: 'killed', error }, { charged: false, attemptsMade: 7 })).toEqual(parked)
+    expect(decided({ kind: 'permanent', error }, { charged: false })).toMatchObject({ verb: 'fail', reason: 'permanent' })
+  })
+
+  it('D8 of a suspect that did it again alone is poison, and of one that we ended is not', () => {
+    expect(decided({ kind: 'killed', error, alone: true })).toEqual({ verb: 'fail', error, reason: 'poison' })
+    expect(decided({ kind: 'killed', error, ordered: true })).toMatchObject({ verb: 'retry' })
+  })
+
+  it('of a job that somebody cancelled meanwhile is its end, unless it succeeded', () => {
+    const cancelled = 'cancelled by cli:ann: wrong branch'
+    for (const outcome of [
+      { kind: 'transient', error },
+      { kind: 'handed_back', reason: 'shutdown' },
+    ] as const)
+      expect(decided(outcome, { cancelled })).toMatchObject({
+        verb: 'fail',
+        reason: 'cancelled',
+        error: { message: cancelled },
+      })
+    expect(decided({ kind: 'success', result: 1 }, { cancelled })).toMatchObject({ verb: 'complete' })
+  })
+
+  it('C13 a rate-limited try waits as long as its handler says', () => {
+    expect(decided({ kind: 'handed_back', reason: 'rate_limited', delayMs: 7000 })).toEqual({
+      verb: 'hand_back',
+      delayMs: 7000,
+      reason: 'rate_limited',
+    })
   })
 })
 

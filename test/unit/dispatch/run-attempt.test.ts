@@ -68,8 +68,18 @@ describe('an attempt', () => {
     ],
     [
       'a lost thread',
-      { ok: 'lost', loss: { kind: 'lost', message: 'out of memory' } },
-      { kind: 'killed', error: { message: 'out of memory' } },
+      { ok: 'lost', loss: { kind: 'lost', message: 'out of memory', ordered: false } },
+      { kind: 'killed', error: new Error('out of memory') },
+    ],
+    [
+      'a lost thread that we ended ourselves, which is no reason for suspicion',
+      { ok: 'lost', loss: { kind: 'lost', message: 'thread terminated: job_silent for 9 s', ordered: true } },
+      { kind: 'killed', error: new Error('thread terminated: job_silent for 9 s'), ordered: true },
+    ],
+    [
+      'a lost process in which it ran alone',
+      { ok: 'lost', loss: { kind: 'alone', message: 'ended with signal SIGKILL' } },
+      { kind: 'killed', error: new Error('ended with signal SIGKILL'), alone: true },
     ],
     [
       'a lost thread whose culprit was another job',
@@ -81,6 +91,13 @@ describe('an attempt', () => {
     const run = attempts.run(claimOf())
     executor.replies[0]?.resolve(reply)
     expect(await run).toMatchObject(outcome)
+  })
+
+  it('tells a suspect from the others by its task', () => {
+    const { attempts, executor } = setup()
+    attempts.run(claimOf()).catch(() => undefined)
+    attempts.run(claimOf({ id: 'j2', alone: true })).catch(() => undefined)
+    expect(executor.tasks.map((task) => 'alone' in task && task.alone)).toEqual([false, true])
   })
 
   it('ends once: what comes after it was handed back is ignored', async () => {
@@ -107,7 +124,10 @@ describe('an attempt', () => {
     expect(executor.kills).toMatchObject([
       [{ cell: executor.tasks[0]?.cell, claim: executor.tasks[0]?.claim }, 'job_silent for 9 s'],
     ])
-    executor.replies[0]?.resolve({ ok: 'lost', loss: { kind: 'lost', message: 'thread terminated: job_silent for 9 s' } })
+    executor.replies[0]?.resolve({
+      ok: 'lost',
+      loss: { kind: 'lost', message: 'thread terminated: job_silent for 9 s', ordered: true },
+    })
     expect(await run).toMatchObject({ kind: 'killed' })
   })
 
