@@ -1,14 +1,15 @@
-/** The reconcile loop's store: leases, active jobs and their owners, and the taking back of orphans, in Redis. */
+/** The reconcile loop's store: leases, active jobs and their owners, the taking back of orphans, and resets, in Redis. */
 import type { Redis } from 'ioredis'
 import { REAP } from '../dispatch/bullmq-scripts.js'
 import type { Observer } from '../heartbeat/observer.js'
 import { readBeats } from '../heartbeat/redis-heartbeats.js'
-import type { QueueFactsReader } from '../heartbeat/redis-queue-facts.js'
 import type { SeenBeat } from '../heartbeat/seen-beat.js'
 import type { Clock } from '../kernel/clock.js'
-import { type FleetKeys, queueKeys } from '../platform/redis-keys.js'
+import { type FleetKeys, type QueueKeys, queueKeys } from '../platform/redis-keys.js'
 import { LUA_NOW, redisScript } from '../platform/redis-script.js'
 import type { ReconcilePort } from './reconcile-loop.js'
+import { promoteProbes, type ResetRules, releaseDue, startRestarts, sweepPage, workCampaign } from './redis-resets.js'
+import type { ReleasePort } from './release-phases.js'
 
 const LOOK = redisScript(`${LUA_NOW}
 local epoch = redis.call('GET', KEYS[1])
@@ -23,6 +24,9 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 `)
 
+/** What the hash of restarts calls the last death in a group after which somebody was seen again. */
+const SEEN_AGAIN = 'back:'
+
 /** Beats read in one call. */
 const BEATS_AT_ONCE = 200
 
@@ -35,13 +39,18 @@ export interface RedisReconcileOptions {
   readonly leaseMs: number
   readonly observer: Observer
   readonly clock: Clock
-  readonly facts: QueueFactsReader
-  readonly attemptsOf: (queue: string) => number
+  readonly rulesOf: (queue: string) => QueueRules
+}
+
+/** What a queue's orphans, resets and probes go by. */
+export interface QueueRules extends Omit<ResetRules, 'actor'> {
+  readonly probeMs: number
 }
 
 export function redisReconcile(options: RedisReconcileOptions): ReconcilePort {
-  const { redis, keys, bullPrefix, owner, leaseMs, observer, clock, facts, attemptsOf } = options
+  const { redis, keys, bullPrefix, owner, leaseMs, observer, clock, rulesOf } = options
   return {
+    ...redisRelease(options),
     async look() {
       const before = clock.monotonicMs()
       try {
@@ -57,9 +66,14 @@ export function redisReconcile(options: RedisReconcileOptions): ReconcilePort {
     async lease(queue) {
       return (await LEASE.run(redis, [queueKeys(bullPrefix, queue).lease], [owner, leaseMs])) === 1
     },
-    async measure(queue) {
-      const [measured] = await facts.read([queue])
-      if (measured) await redis.hset(keys.facts, queue, JSON.stringify({ ...measured, by: owner }))
+    openBreakers: (queue) => redis.hkeys(queueKeys(bullPrefix, queue).breakers),
+    async restarts() {
+      const counts = Object.entries(await redis.hgetall(keys.restarts))
+      return new Map(
+        counts.flatMap(([name, count]) =>
+          name.startsWith(SEEN_AGAIN) ? [[name.slice(SEEN_AGAIN.length), Number(count)]] : [],
+        ),
+      )
     },
     async activeJobs(queue) {
       const k = queueKeys(bullPrefix, queue)
@@ -81,13 +95,36 @@ export function redisReconcile(options: RedisReconcileOptions): ReconcilePort {
       return seen
     },
     async reap(queue, { job, reason, message }) {
-      const k = queueKeys(bullPrefix, queue)
+      const lost = reason === 'supervisor_lost' ? 1 : 0
       const reply = await REAP.run(
         redis,
-        [k.job(job.id), k.lock(job.id), k.active, k.wait, k.prioritized, k.marker, k.events, k.meta, k.stalled],
-        [job.id, job.owner ?? '', job.fence ?? '', message, attemptsOf(queue), reason === 'unlocked' ? 'none' : 'any'],
+        [queueKeys(bullPrefix, queue).root],
+        [
+          job.id,
+          job.owner ?? '',
+          job.fence ?? '',
+          message,
+          rulesOf(queue).attempts.max,
+          reason === 'unlocked' ? 'none' : 'any',
+          lost,
+        ],
       )
       return reply === 1
+    },
+  }
+}
+
+function redisRelease({ redis, bullPrefix, owner, rulesOf }: RedisReconcileOptions): ReleasePort {
+  const keysOf = (queue: string): QueueKeys => queueKeys(bullPrefix, queue)
+  const resetRules = (queue: string): ResetRules => ({ ...rulesOf(queue), actor: owner })
+  return {
+    startRestarts: (queue, restarts) => startRestarts(redis, keysOf(queue), owner, restarts),
+    workCampaign: (queue) => workCampaign(redis, keysOf(queue), resetRules(queue)),
+    releaseDue: (queue) => releaseDue(redis, keysOf(queue), resetRules(queue)),
+    promoteProbes: (queue) => promoteProbes(redis, keysOf(queue), rulesOf(queue).probeMs),
+    sweepPage: (queue, cursors, size) => sweepPage(redis, keysOf(queue), resetRules(queue), cursors, size),
+    async swept(queue) {
+      await redis.set(keysOf(queue).settings, rulesOf(queue).settings)
     },
   }
 }
