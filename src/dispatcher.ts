@@ -3,14 +3,16 @@
  * none, and judges nothing. Every call ends in bounded time: a producer must not hang because Redis does.
  */
 import type { Redis } from 'ioredis'
+import { QueueHandles } from './dispatch/bullmq-handles.js'
 import { QueueWriter } from './dispatch/bullmq-queue.js'
-import { type Explanation, explain } from './dispatch/explain.js'
+import { type Explanation, explain, type JobInfo } from './dispatch/explain.js'
 import type { JobInput } from './dispatch/job-input.js'
 import { readJobPlace } from './dispatch/redis-job-place.js'
+import { problemsOf, type WatchdogPresence } from './http/problems.js'
 import { type FleetView, readModel } from './http/read-model.js'
 import { redisFleetSource } from './http/redis-fleet-source.js'
 import { UserError } from './kernel/errors.js'
-import type { AttemptsConfig, Config } from './platform/config.js'
+import type { Config, QueueConfig } from './platform/config.js'
 import { loadConfig } from './platform/config-load.js'
 import { parseConfig, queueNameProblem } from './platform/config-parse.js'
 import type { ConfigInput } from './platform/config-schema.js'
@@ -18,6 +20,14 @@ import { checkRedis, connectRedis, redactUrl } from './platform/redis.js'
 import { fleetKeys } from './platform/redis-keys.js'
 import { LUA_NOW, redisScript } from './platform/redis-script.js'
 import { systemClock } from './platform/system-clock.js'
+import {
+  type BulkReset,
+  type BulkResetOptions,
+  Control,
+  type JobCancelled,
+  type JobReset,
+  type OrderOptions,
+} from './recovery/bullmq-control.js'
 import type { Transition } from './watchdog/incident.js'
 import { redisIncidents } from './watchdog/redis-incidents.js'
 
@@ -27,12 +37,6 @@ const PRESENCE = redisScript(`${LUA_NOW}return {now, unpack(redis.call('ZRANGE',
 const CALL_LIMIT_MS = 10_000
 /** How long Redis may take to answer at first, milliseconds. */
 const CONNECT_LIMIT_MS = 5000
-
-export interface WatchdogPresence {
-  readonly id: string
-  /** Since its last cycle, by the store's clock, milliseconds. */
-  readonly silentMs: number
-}
 
 export interface FleetStatus extends FleetView {
   readonly watchdogs: readonly WatchdogPresence[]
@@ -53,7 +57,9 @@ export interface AddBulkOptions {
 export class Dispatcher {
   readonly #config: Config
   readonly #redis: Redis
+  readonly #queues: QueueHandles
   readonly #writer: QueueWriter
+  readonly #control: Control
   #checked: Promise<void> | undefined
 
   /**
@@ -68,12 +74,16 @@ export class Dispatcher {
     this.#config = config
     // BullMQ refuses a connection that gives up by itself, so the limit is ours.
     this.#redis = connectRedis(url, 'blocking')
-    this.#writer = new QueueWriter({
-      connection: this.#redis,
+    // The calls themselves fail.
+    this.#queues = new QueueHandles({ connection: this.#redis, bullPrefix, onError: () => undefined })
+    this.#writer = new QueueWriter({ queues: this.#queues, attemptsOf: (queue) => policyOf(config, queue).attempts })
+    this.#control = new Control({
+      redis: this.#redis,
+      prefix: config.redis.prefix,
       bullPrefix,
-      attemptsOf: (queue) => config.queues[queue]?.attempts ?? defaultAttempts(),
-      // The calls themselves fail.
-      onError: () => undefined,
+      queues: this.#queues,
+      configured: Object.keys(config.queues),
+      perSecondOf: (queue) => policyOf(config, queue).release.perSecond,
     })
   }
 
@@ -127,19 +137,66 @@ export class Dispatcher {
 
   /** Why a job is not running, or what it does now. */
   async explain(queue: string, id: string): Promise<Explanation> {
-    checkQueueName(queue)
+    return this.#order(queue, async () => {
+      const found = await this.#explain(queue, id)
+      if (found.reason === 'not_found') await this.#control.checkQueue(queue)
+      return found
+    })
+  }
+
+  /**
+   * What there is to know of a job, its data left out.
+   * @throws UserError JOB_UNKNOWN, QUEUE_UNKNOWN
+   */
+  async job(queue: string, id: string): Promise<JobInfo> {
+    return this.#order(queue, async () => {
+      await this.#control.checkQueue(queue)
+      const found = await this.#explain(queue, id)
+      if (found.reason === 'not_found') throw await this.#control.unknownJob(queue, id)
+      return found
+    })
+  }
+
+  /**
+   * Sets a job's attempts to 0 and puts it back, if it is not in line already.
+   * @throws UserError JOB_UNKNOWN, JOB_RUNNING, JOB_COMPLETED, JOB_FRESH, JOB_WAITS_FOR_CHILDREN, QUEUE_UNKNOWN, INPUT_INVALID
+   */
+  async reset(queue: string, id: string, options: OrderOptions = {}): Promise<JobReset> {
+    return this.#order(queue, () => this.#control.reset(queue, id, options))
+  }
+
+  /** Orders that all exhausted jobs of a queue are put back, at its pace (`release.perSecond`). */
+  async resetAll(queue: string, options: BulkResetOptions = {}): Promise<BulkReset> {
+    return this.#order(queue, () => this.#control.resetAll(queue, options))
+  }
+
+  /**
+   * Cancels a job, wherever it is. One that runs is told to stop (`ctx.signal`); `job` says when it has.
+   * @throws UserError JOB_UNKNOWN, JOB_COMPLETED, JOB_FAILED, JOB_CANCELLED, JOB_FOREIGN, JOB_SCHEDULED, JOB_WAITS_FOR_CHILDREN,
+   * QUEUE_UNKNOWN, INPUT_INVALID
+   */
+  async cancel(queue: string, id: string, options: OrderOptions = {}): Promise<JobCancelled> {
+    return this.#order(queue, () => this.#control.cancel(queue, id, options))
+  }
+
+  /** The queue keeps its jobs and gives none out; what runs goes on. @returns false when it was paused before */
+  async pause(queue: string, options: OrderOptions = {}): Promise<boolean> {
+    return this.#order(queue, () => this.#control.pause(queue, options))
+  }
+
+  /** @returns false when it was not paused */
+  async resume(queue: string, options: OrderOptions = {}): Promise<boolean> {
+    return this.#order(queue, () => this.#control.resume(queue, options))
+  }
+
+  /**
+   * Tells a supervisor to take no more jobs, finish what runs and leave.
+   * @returns how many jobs it runs now
+   * @throws UserError SUPERVISOR_UNKNOWN, SUPERVISOR_GONE
+   */
+  async drain(supervisor: string, options: Pick<OrderOptions, 'dryRun'> = {}): Promise<number> {
     await this.#ready()
-    const { redis } = this.#config
-    const [place, fleet] = await this.#within(
-      Promise.all([readJobPlace(this.#redis, redis.bullPrefix, queue, id), this.#readFleet()]),
-    )
-    const carriers = fleet.supervisors
-      .filter(({ state }) => state !== 'dead' && state !== 'stopped')
-      .flatMap(({ name, jobs }) =>
-        jobs.filter((job) => job.queue === queue && job.id === id).map((job) => ({ ...job, supervisor: name })),
-      )
-    const eligible = fleet.queues.find((facts) => facts.queue === queue)?.eligible ?? 0
-    return explain({ queue, id, place, carrier: carriers.map(carrierOf)[0], eligible })
+    return this.#within(this.#control.drain(supervisor, options))
   }
 
   /** The newest transitions (STUCK, RESUMED, flapping), newest first. */
@@ -151,7 +208,28 @@ export class Dispatcher {
   async close(): Promise<void> {
     // BullMQ leaves a connection that it was given alone; one that is away must not hold up the end.
     this.#redis.disconnect()
-    await this.#writer.close().catch(() => undefined)
+    await this.#queues.close().catch(() => undefined)
+  }
+
+  async #order<T>(queue: string, call: () => Promise<T>): Promise<T> {
+    checkQueueName(queue)
+    await this.#ready()
+    return this.#within(call())
+  }
+
+  async #explain(queue: string, id: string): Promise<Explanation> {
+    const { redis } = this.#config
+    const [place, fleet] = await Promise.all([readJobPlace(this.#redis, redis.bullPrefix, queue, id), this.#readFleet()])
+    const carriers = fleet.supervisors
+      .filter(({ state }) => state !== 'dead' && state !== 'stopped')
+      .flatMap(({ name, jobs }) =>
+        jobs
+          .filter((job) => job.queue === queue && job.id === id)
+          .map(({ thread, ...job }) => ({ ...job, supervisor: name, slot: thread })),
+      )
+    const facts = fleet.queues.find((candidate) => candidate.queue === queue)
+    const { attempts } = policyOf(this.#config, queue)
+    return explain({ queue, id, place, carrier: carriers[0], room: facts ?? NO_ROOM, policy: attempts })
   }
 
   #ready(): Promise<void> {
@@ -201,41 +279,15 @@ function checkQueueName(queue: string): void {
   if (problem !== undefined) throw new UserError('INPUT_INVALID', problem)
 }
 
-/** The policy of a queue that is in no config, as on a producer that has none. */
-function defaultAttempts(): AttemptsConfig {
+/** A queue that nobody knows of. */
+const NO_ROOM = { eligible: 0, free: 0, maxed: false, limitedMs: 0 }
+
+/** The policy of a queue; the defaults for one that is in no config, as on a producer that has none. */
+function policyOf(config: Config, queue: string): Pick<QueueConfig, 'attempts' | 'release'> {
+  const own = config.queues[queue]
+  if (own) return own
   const { queues } = parseConfig({ queues: { any: { handler: 'any' } } }, { baseDir: '/', handlersMustExist: false })
-  const policy = queues['any']?.attempts
-  if (!policy) throw new Error('no default attempts policy')
+  const policy = queues['any']
+  if (!policy) throw new Error('no default policy')
   return policy
-}
-
-function carrierOf({
-  supervisor,
-  runningMs,
-  silentMs,
-  step,
-  stepMs,
-}: FleetView['supervisors'][number]['jobs'][number] & { supervisor: string }) {
-  return {
-    supervisor,
-    runningMs,
-    silentMs,
-    ...(step === undefined ? {} : { step }),
-    ...(stepMs === undefined ? {} : { stepMs }),
-  }
-}
-
-/** A watchdog looks at least once a second; one that did not for so long is not there, milliseconds. */
-const WATCHDOG_SILENT_MS = 10_000
-
-function problemsOf({ supervisors, incidents }: FleetView, watchdogs: readonly WatchdogPresence[]): string[] {
-  const reported = new Set(incidents.map(({ subject }) => subject))
-  const problems = incidents.map(({ subject, cause }) => `${subject}: ${cause}`)
-  for (const { name, state } of supervisors) {
-    if ((state === 'dead' || state === 'unreadable') && !reported.has(`supervisor:${name}`))
-      problems.push(`supervisor:${name}: ${state}`)
-  }
-  if (!watchdogs.some(({ silentMs }) => silentMs < WATCHDOG_SILENT_MS))
-    problems.push('watchdog: none is running, so nobody judges the fleet')
-  return problems
 }

@@ -64,7 +64,7 @@ describe('docs/reference.md', () => {
     const board = BeatBoard.create({ queues: [], loops: [] }, () => 0)
     const registries = [
       promWatchdogMetrics(processRegistry({ role: 'watchdog', version: '0' }), []).registry,
-      dispatchMetrics(processRegistry({ role: 'supervisor', version: '0' }), board).registry,
+      dispatchMetrics(processRegistry({ role: 'supervisor', version: '0' }), board, []).registry,
     ]
     const names = registries.flatMap((registry) => registry.getMetricsAsArray().map((metric) => metric.name))
     const real = new Set(names.filter((name) => name.startsWith('unstuck_')))

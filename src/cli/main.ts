@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /**
  * The command line. Each command lives in a file of its group; here is what they share: how a mistake is said (one line
- * on standard error, exit code 2, never a stack trace) and how the process ends.
+ * on standard error, exit code 2 or, for a refusal, 1, never a stack trace) and how the process ends.
  */
 import { CommanderError } from 'commander'
-import { messageOf, UserError } from '../kernel/errors.js'
+import { isRefusal, messageOf, UserError } from '../kernel/errors.js'
 import { EXIT } from './context.js'
 import { tellParent } from './long-running.js'
 import { buildProgram } from './program.js'
@@ -31,7 +31,7 @@ function fail(error: unknown): void {
   if (error instanceof UserError) tellParent({ unstuck: 'refused', code: error.code })
   if (complaint !== '') process.stderr.write(`unstuck: ${printable(complaint)}\n`)
   if (process.env['UNSTUCK_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`)
-  process.exit(EXIT.unable)
+  process.exit(error instanceof UserError && isRefusal(error.code) ? EXIT.problem : EXIT.unable)
 }
 
 // `unstuck … | head` is no mistake.

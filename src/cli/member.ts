@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { messageOf, UserError, type UserErrorCode } from '../kernel/errors.js'
+import { TIMED_OUT, within } from '../kernel/within.js'
 import type { MemberMessage } from './long-running.js'
 
 export interface MemberOptions {
@@ -115,7 +116,7 @@ export class Member {
     this.#ending = true
     clearTimeout(this.#restart)
     this.#child?.kill('SIGTERM')
-    if (await within(this.#gone, limitMs)) return
+    if ((await within(this.#gone, limitMs)) !== TIMED_OUT) return
     this.#child?.kill('SIGKILL')
     await within(this.#gone, KILL_LIMIT_MS)
   }
@@ -135,14 +136,4 @@ function eachLine(stream: Readable | null, onLine: (line: string) => void): void
 function refusal(code: UserErrorCode | undefined, words: string): Error {
   const message = words.replace(/^unstuck: /, '')
   return code === undefined ? new Error(message) : new UserError(code, message)
-}
-
-async function within(promise: Promise<void>, limitMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const limit = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), limitMs)
-  })
-  const inTime = await Promise.race([promise.then(() => true), limit])
-  clearTimeout(timer)
-  return inTime
 }

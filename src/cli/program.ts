@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { VERSION } from '../platform/version.js'
 import { addConfigCommands } from './config.js'
+import { addControlCommands } from './control.js'
 import { addEnqueueCommand } from './enqueue.js'
 import { addStatusCommands } from './status.js'
 import { addSupervisorCommand } from './supervisor.js'
@@ -26,6 +27,7 @@ export function buildProgram(): Command {
   addWatchdogCommand(program)
   addEnqueueCommand(program)
   addStatusCommands(program)
+  addControlCommands(program)
   addConfigCommands(program)
   return program
 }

@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import type { Explanation } from '../dispatch/explain.js'
 import type { FleetStatus } from '../dispatcher.js'
-import type { LoopView, SupervisorView } from '../http/read-model.js'
+import { breakerText, type LoopView, type SupervisorView } from '../http/read-model.js'
 import type { Incident, Transition } from '../watchdog/incident.js'
 import { type CliContext, contextOf, EXIT } from './context.js'
 import { duration, printable, type Terminal, table } from './terminal.js'
@@ -76,8 +76,8 @@ function incidentRow(incident: Incident, end?: Extract<Transition, { event: 'res
   ]
 }
 
-function explanationLine({ queue, id, why, lastError, reason }: Explanation): string {
-  const last = lastError === undefined || reason === 'failed' || reason === 'backing_off' ? '' : ` (last error: ${lastError})`
+function explanationLine({ queue, id, why, lastError }: Explanation): string {
+  const last = lastError === undefined || why.includes(lastError) ? '' : ` (last error: ${lastError})`
   return printable(`job:${queue}/${id}: ${why}${last}`)
 }
 
@@ -101,12 +101,8 @@ export function statusLines(status: FleetStatus, terminal: Pick<Terminal, 'paint
     ...(queues.length === 0
       ? ['  none']
       : indented([
-          ['NAME', 'WAITING', 'ACTIVE', 'DELAYED', 'COMPLETED', 'FAILED', 'WORKERS', ''],
-          ...queues.map((queue) => [
-            queue.queue,
-            ...[queue.waiting, queue.active, queue.delayed, queue.completed, queue.failed, queue.eligible].map(String),
-            queue.paused ? 'paused' : '',
-          ]),
+          ['NAME', 'WAITING', 'ACTIVE', 'DELAYED', 'COMPLETED', 'FAILED', 'EXHAUSTED', 'BREAKER', 'WORKERS', ''],
+          ...queues.map(queueRow),
         ])),
     '',
     title('open incidents'),
@@ -129,6 +125,17 @@ const indented = (rows: readonly (readonly string[])[]): string[] => table(rows)
 function supervisorRow({ name, state, heartbeatAgeMs, slots, loops }: SupervisorView): string[] {
   const busy = slots.map(({ queue, busy, size }) => `${queue} ${busy}/${size}`).join(', ')
   return [printable(name), state, `${duration(heartbeatAgeMs)} ago`, busy, loops.map(loopText).join(', ')]
+}
+
+function queueRow({ queue, breakersOpen, eligible, paused, ...facts }: FleetStatus['queues'][number]): string[] {
+  const { waiting, active, delayed, completed, failed, exhausted } = facts
+  return [
+    queue,
+    ...[waiting, active, delayed, completed, failed, exhausted].map(String),
+    printable(breakerText(breakersOpen)),
+    String(eligible),
+    paused ? 'paused' : '',
+  ]
 }
 
 function loopText({ loop, queue, state, stale, phase, lagMs }: LoopView): string {

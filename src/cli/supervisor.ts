@@ -32,6 +32,7 @@ export function addSupervisorCommand(program: Command): void {
         role: 'supervisor',
         ...(config.supervisor.name ? { name: config.supervisor.name } : {}),
       })
+      let drain: () => void = () => undefined
       const supervisor = new Supervisor({
         config,
         ...(flags.queue ? { queues: flags.queue } : {}),
@@ -40,6 +41,14 @@ export function addSupervisorCommand(program: Command): void {
           log.error({ event: 'replaced' }, `name ${supervisor.name} was taken over by a newer process; this one ends at once`)
           process.exit(1)
         },
+        onDrainOrder: () => drain(),
+      })
+      // Not through the signals: an order that comes twice, or a signal after it, must not force the end.
+      const drained = new Promise<void>((resolve, reject) => {
+        drain = () => {
+          if (supervisor.state === 'running') log.info({ event: 'stopping' }, 'ordered to drain: what runs may finish')
+          supervisor.stop().then(resolve, reject)
+        }
       })
       const stopped = stayUntilStopped(
         { stop: () => supervisor.stop(), force: () => supervisor.force() },
@@ -48,7 +57,7 @@ export function addSupervisorCommand(program: Command): void {
       await refuseUnsuitableRedis(config)
       await supervisor.start()
       tellParent({ unstuck: 'ready', name: supervisor.name, address: `http://${config.http.host}:${supervisor.port}` })
-      await stopped
+      await Promise.race([stopped, drained])
       leave()
     })
 }

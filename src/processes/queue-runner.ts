@@ -1,6 +1,10 @@
-/** One queue of a supervisor: its threads and its BullMQ worker, started and ended together. */
+/** One queue of a supervisor: its threads, the processes of its suspects and its BullMQ worker, started and ended together. */
+
 import { QueueWorker, type QueueWorkerEvents } from '../dispatch/bullmq-worker.js'
+import { ChildExecutor } from '../dispatch/child-executor.js'
 import { PiscinaExecutor } from '../dispatch/piscina-executor.js'
+import { suspectsApart } from '../dispatch/suspects-apart.js'
+import type { ThreadLogLine } from '../dispatch/thread-protocol.js'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import type { TerminateOrder } from '../heartbeat/sentinel-protocol.js'
 import { Service } from '../kernel/service.js'
@@ -15,6 +19,8 @@ export interface QueueRunnerOptions {
   /** Index in the board's layout, of the queue and of its fetch loop. */
   readonly index: number
   readonly owner: string
+  /** Fingerprint of the queue's settings. */
+  readonly settings: string
   readonly redisUrl: string
   readonly board: BeatBoard
   readonly events: QueueWorkerEvents
@@ -27,7 +33,8 @@ export const tickMsFor = (thresholdMs: number): number => Math.min(500, Math.max
 export class QueueRunner extends Service {
   readonly queue: string
   readonly worker: QueueWorker
-  readonly #executor: PiscinaExecutor
+  readonly #threads: PiscinaExecutor
+  readonly #alone: ChildExecutor
   readonly #log: Logger
   readonly #board: BeatBoard
   readonly #index: number
@@ -39,15 +46,20 @@ export class QueueRunner extends Service {
     this.#log = log
     this.#board = board
     this.#index = index
-    this.#executor = new PiscinaExecutor({
+    const running = {
       board,
-      queueIndex: index,
       handler: queueConfig.handler,
+      tickMs: tickMsFor(config.heartbeat.threadBlockedMs),
+      onLog: ({ level, message, jobId, attempt }: ThreadLogLine) =>
+        log[level]({ event: 'job_log', queue, jobId, attempt }, message),
+    }
+    this.#alone = new ChildExecutor({ ...running, soloModule: new URL('./solo-process.js', import.meta.url) })
+    this.#threads = new PiscinaExecutor({
+      ...running,
+      queueIndex: index,
       threads: queueConfig.threads,
       jobsPerThread: queueConfig.jobsPerThread,
-      tickMs: tickMsFor(config.heartbeat.threadBlockedMs),
       threadModule: new URL('./task-thread.js', import.meta.url),
-      onLog: ({ level, message, jobId, attempt }) => log[level]({ event: 'job_log', queue, jobId, attempt }, message),
       onError: (error) => events.error(queue, error instanceof Error ? error : new Error(String(error))),
     })
     this.worker = new QueueWorker({
@@ -55,13 +67,14 @@ export class QueueRunner extends Service {
       queueIndex: index,
       config: queueConfig,
       owner: options.owner,
+      settings: options.settings,
       bullPrefix: config.redis.bullPrefix,
       redisUrl: options.redisUrl,
       pollIntervalMs: config.loops.pollIntervalMs,
       heartbeatTimeoutMs: config.heartbeat.timeoutMs,
       board,
       loop: board.loopWriter(index),
-      executor: this.#executor,
+      executor: suspectsApart(this.#threads, this.#alone),
       clock: systemClock,
       events,
     })
@@ -71,14 +84,14 @@ export class QueueRunner extends Service {
     await this.worker.start()
   }
 
-  /** Ends a job's thread because the queue's `onStuck` says so: only the very attempt that was found stuck. */
+  /** Ends a job's thread, or its own process, because the queue's `onStuck` says so: only the very attempt that was found stuck. */
   terminate(order: TerminateOrder): void {
     const attempt = this.worker.attempts.get(order.jobId)
     if (!attempt || attempt.job.fence !== order.fence) return
     const { jobId, attempt: number, cause, ageMs } = order
     this.#log.warn(
       { event: 'terminated', queue: this.queue, jobId, attempt: number, cause, ageMs },
-      `TERMINATED job:${this.queue}/${jobId}: ${cause} for ${Math.round(ageMs / 1000)} s; its thread is replaced`,
+      `TERMINATED job:${this.queue}/${jobId}: ${cause} for ${Math.round(ageMs / 1000)} s; its ${attempt.job.alone ? 'process is ended' : 'thread is replaced'}`,
     )
     attempt.kill(`${cause} for ${Math.round(ageMs / 1000)} s`)
   }
@@ -89,8 +102,8 @@ export class QueueRunner extends Service {
   }
 
   protected override async onStop(): Promise<void> {
-    // What was handed back must not go on running: the threads end first.
-    await this.#executor.stop()
+    // What was handed back must not go on running: the threads and processes end first.
+    await Promise.all([this.#threads.stop(), this.#alone.stop()])
     await this.worker.stop()
   }
 }

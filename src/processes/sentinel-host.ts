@@ -3,13 +3,15 @@
  * A process without a sentinel looks dead to the watchdogs however well it works, so the thread is never given up.
  */
 import { Worker } from 'node:worker_threads'
-import type { FromSentinel, SentinelData, TerminateOrder, ToSentinel } from '../heartbeat/sentinel-protocol.js'
+import type { FromSentinel, SentinelData, SupervisorOrder, TerminateOrder, ToSentinel } from '../heartbeat/sentinel-protocol.js'
 import { messageOf, UserError } from '../kernel/errors.js'
 
 export interface SentinelHostOptions {
   readonly data: SentinelData
   /** A job of an `onStuck: terminate` queue is to be ended with its thread. */
   readonly onTerminate: (order: TerminateOrder) => void
+  /** Somebody outside wants something of this supervisor. */
+  readonly onOrder: (order: SupervisorOrder) => void
   /** A newer incarnation bears the name: this process must stop. */
   readonly onReplaced: () => void
   /** Something went wrong in the sentinel; it goes on or is started again. */
@@ -106,6 +108,9 @@ export class SentinelHost {
         break
       case 'terminate':
         this.#options.onTerminate(message)
+        break
+      case 'order':
+        this.#options.onOrder(message.order)
         break
       case 'error':
         this.#options.onError(message.message)

@@ -32,7 +32,7 @@ const redis = connectRedis(data.redisUrl, 'watch', {
   onError: (error) => sentinel.tell(error),
 })
 const board = new BeatBoard(data.handle, systemClock.monotonicMs)
-const { supervisor, incarnation, host, pid, prefix } = data
+const { supervisor, incarnation, group, host, pid, prefix } = data
 
 const sentinel = new Sentinel(
   {
@@ -48,6 +48,7 @@ const sentinel = new Sentinel(
       prefix,
       supervisor,
       incarnation,
+      ...(group === undefined ? {} : { group }),
       host,
       pid,
       timeoutMs,
@@ -61,7 +62,7 @@ const sentinel = new Sentinel(
       return () => clearTimeout(timer)
     },
   },
-  { intervalMs, callTimeoutMs },
+  { incarnation, intervalMs, callTimeoutMs },
 )
 
 redis.on('ready', () => {

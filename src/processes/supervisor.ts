@@ -9,10 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { type DispatchMetrics, dispatchMetrics } from '../dispatch/prom-dispatch-metrics.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'
-import { boardLoopProbe } from '../heartbeat/loop-probe.js'
-import { Observer } from '../heartbeat/observer.js'
-import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
-import type { SentinelData } from '../heartbeat/sentinel-protocol.js'
+import type { SentinelData, SupervisorOrder } from '../heartbeat/sentinel-protocol.js'
 import { type SupervisorServer, startSupervisorServer } from '../http/supervisor-server.js'
 import { messageOf, UserError } from '../kernel/errors.js'
 import { Gatherer } from '../kernel/gatherer.js'
@@ -22,13 +19,13 @@ import type { Config, QueueConfig } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
 import { processRegistry } from '../platform/prom-metrics.js'
 import { checkRedis, connectRedis } from '../platform/redis.js'
-import { fleetKeys } from '../platform/redis-keys.js'
 import { systemClock } from '../platform/system-clock.js'
 import { VERSION } from '../platform/version.js'
-import { type Orphan, ownerName } from '../recovery/orphan-policy.js'
-import { reconcileLoop } from '../recovery/reconcile-loop.js'
-import { redisReconcile } from '../recovery/redis-reconcile.js'
+import { ownerName } from '../recovery/orphan-policy.js'
+import { RESETS_BY } from '../recovery/reset-policy.js'
 import { QueueRunner, tickMsFor } from './queue-runner.js'
+import { readSettings, wireReconcile } from './reconcile-wiring.js'
+import { type RecoveryLines, recoveryLines } from './recovery-lines.js'
 import { type SentinelHost, startSentinel } from './sentinel-host.js'
 
 export interface SupervisorOptions {
@@ -38,6 +35,8 @@ export interface SupervisorOptions {
   readonly log: Logger
   /** A newer incarnation took over our name: this process must end, and has nothing more to say. */
   readonly onReplaced: () => void
+  /** Ordered to take no more jobs and to leave. May come again while it does. */
+  readonly onDrainOrder: () => void
 }
 
 type RunnableQueue = readonly [name: string, config: QueueConfig & { readonly handler: string }]
@@ -45,11 +44,6 @@ type RunnableQueue = readonly [name: string, config: QueueConfig & { readonly ha
 /** How long a handler may go on after its signal aborted, milliseconds. */
 const ABORT_GRACE_MS = 1000
 const GOODBYE_TIMEOUT_MS = 2000
-/**
- * A lease lives so many intervals: it must outlast a late cycle, and a dead holder's must be over soon enough that
- * orphans are found within heartbeat.timeoutMs + two intervals.
- */
-const LEASE_INTERVALS = 1.5
 /** Numbers tried after the host name when no name is configured. */
 const MAX_NAMES = 1000
 
@@ -59,6 +53,7 @@ export class Supervisor extends Service {
   readonly #queues: readonly RunnableQueue[]
   readonly #board: BeatBoard
   readonly #metrics: DispatchMetrics
+  readonly #lines: RecoveryLines
   readonly #errors: Gatherer
   #name = ''
   #runners: QueueRunner[] = []
@@ -82,7 +77,8 @@ export class Supervisor extends Service {
       },
       systemClock.monotonicMs,
     )
-    this.#metrics = dispatchMetrics(processRegistry({ role: 'supervisor', version: VERSION }), this.#board)
+    this.#metrics = dispatchMetrics(processRegistry({ role: 'supervisor', version: VERSION }), this.#board, RESETS_BY)
+    this.#lines = recoveryLines(options.log, (queue, by, count) => this.#metrics.attemptsReset(queue, by, count))
     this.#errors = new Gatherer({
       monotonicMs: systemClock.monotonicMs,
       say: (message, count) => options.log.warn({ event: 'error', count }, count > 1 ? `${message} (${count} times)` : message),
@@ -113,8 +109,21 @@ export class Supervisor extends Service {
     })
     this.#tick = setInterval(() => this.#board.mainTurned(), tickMsFor(config.heartbeat.loopBlockedMs))
     this.#sentinel = await this.#register(redisUrl)
-    await this.#startQueues(redisUrl)
-    this.#reconcile = this.#reconcileLoop(redis)
+    const settings = await readSettings(this.#queues)
+    await this.#startQueues(redisUrl, settings)
+    this.#reconcile = wireReconcile({
+      config,
+      queues: new Map(this.#queues),
+      settings,
+      runners: this.#runners,
+      owner: this.#owner,
+      redis,
+      board: this.#board,
+      metrics: this.#metrics,
+      lines: this.#lines,
+      errors: this.#errors,
+      log,
+    })
     await this.#reconcile.start()
     this.#board.processState = 'running'
     const serves = this.#queues.map(([queue]) => queue).join(', ')
@@ -134,6 +143,7 @@ export class Supervisor extends Service {
         return await startSentinel({
           data: this.#sentinelData(redisUrl),
           onTerminate: (order) => this.#runners.find((runner) => runner.queue === order.queue)?.terminate(order),
+          onOrder: (order) => this.#obey(order),
           onReplaced: this.#options.onReplaced,
           onError: (message) => this.#errors.add(`sentinel: ${message}`),
         })
@@ -142,6 +152,15 @@ export class Supervisor extends Service {
         if (!taken || configured !== undefined || number >= MAX_NAMES) throw error
       }
     }
+  }
+
+  #obey(order: SupervisorOrder): void {
+    if (order.kind === 'drain') {
+      this.#options.onDrainOrder()
+      return
+    }
+    const runner = this.#runners.find(({ queue }) => queue === order.queue)
+    runner?.worker.cancel(order.jobId, order.fence)
   }
 
   #sentinelData(redisUrl: string): SentinelData {
@@ -169,7 +188,7 @@ export class Supervisor extends Service {
     }
   }
 
-  async #startQueues(redisUrl: string): Promise<void> {
+  async #startQueues(redisUrl: string, settings: ReadonlyMap<string, string>): Promise<void> {
     const { config, log } = this.#options
     const owner = this.#owner
     this.#runners = this.#queues.map(
@@ -180,13 +199,15 @@ export class Supervisor extends Service {
           queueConfig,
           index,
           owner,
+          settings: settings.get(queue) ?? '',
           redisUrl,
           board: this.#board,
           log,
           events: {
             firstStart: this.#metrics.firstStart,
             attemptEnded: this.#metrics.attemptEnded,
-            error: (name, error) => this.#errors.add(`queue ${name}: ${error.message}`),
+            error: (name, error) => this.#errors.add(`queue ${name}: ${messageOf(error)}`),
+            ledger: (name) => this.#lines.ledger(name),
           },
         }),
     )
@@ -195,54 +216,6 @@ export class Supervisor extends Service {
 
   get #owner(): string {
     return ownerName({ supervisor: this.#name, incarnation: this.incarnation })
-  }
-
-  #reconcileLoop(redis: ReturnType<typeof connectRedis>): PollLoop {
-    const { config } = this.#options
-    const keys = fleetKeys(config.redis.prefix)
-    const { bullPrefix } = config.redis
-    const loop = this.#board.loopWriter(this.#queues.length)
-    loop.state('polling')
-    const queues = this.#queues.map(([queue]) => queue)
-    const onError = (error: unknown) => this.#errors.add(`reconcile: ${messageOf(error)}`)
-    return reconcileLoop({
-      queues,
-      intervalMs: config.loops.pollIntervalMs,
-      probe: boardLoopProbe(loop, this.#board),
-      onError,
-      onReaped: (queue, orphans) => this.#reaped(queue, orphans),
-      port: redisReconcile({
-        redis,
-        keys,
-        bullPrefix,
-        owner: this.#owner,
-        leaseMs: LEASE_INTERVALS * config.loops.pollIntervalMs,
-        // Its looks are an interval apart, which is no pause of its own.
-        observer: new Observer({
-          timeoutMs: config.heartbeat.timeoutMs,
-          pauseMs: config.heartbeat.timeoutMs + config.loops.pollIntervalMs,
-        }),
-        clock: systemClock,
-        facts: redisQueueFacts({ redis, keys, bullPrefix, now: Date.now, onError: (_queue, error) => onError(error) }),
-        attemptsOf: (queue) => config.queues[queue]?.attempts.max ?? 1,
-      }),
-    })
-  }
-
-  #reaped(queue: string, orphans: readonly Orphan[]): void {
-    this.#metrics.orphansReaped(queue, orphans.length)
-    const [first] = orphans
-    const jobs = orphans.length === 1 ? `job:${queue}/${first?.job.id ?? ''}` : `${orphans.length} jobs of ${queue}`
-    this.#options.log.warn(
-      {
-        event: 'orphan_reaped',
-        queue,
-        count: orphans.length,
-        reason: first?.reason,
-        jobIds: orphans.slice(0, 20).map(({ job }) => job.id),
-      },
-      `ORPHANS REAPED ${jobs}: ${first?.message ?? ''}`,
-    )
   }
 
   /** A second signal: what runs is handed back now. */
@@ -257,6 +230,7 @@ export class Supervisor extends Service {
     if (this.#runners.length > 0) await this.#drain(config.supervisor.drainMs)
     await this.#reconcile?.stop()
     await Promise.all(this.#runners.map((runner) => runner.stop()))
+    this.#lines.flush()
     await this.#sentinel?.goodbye(GOODBYE_TIMEOUT_MS)
     await this.#sentinel?.terminate()
     await this.#server?.close()

@@ -5,17 +5,17 @@
  */
 import { parentPort, threadId, workerData } from 'node:worker_threads'
 import { loadHandler } from '../dispatch/node-load-handler.js'
-import { createContext, type ThreadJob } from '../dispatch/thread-context.js'
+import { runHandler } from '../dispatch/run-handler.js'
+import { ThreadContext } from '../dispatch/thread-context.js'
 import type { ThreadLogLine, ThreadReply, ThreadSetup, ThreadTask } from '../dispatch/thread-protocol.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'
-import { messageOf, PermanentError } from '../kernel/errors.js'
 import type { Handler } from '../kernel/job.js'
 import { systemClock } from '../platform/system-clock.js'
 
 const setup = workerData as ThreadSetup
 const board = new BeatBoard(setup.board, systemClock.monotonicMs)
 const cell = board.claimThread(setup.queue, threadId)
-const running = new Set<ThreadJob>()
+const running = new Set<ThreadContext>()
 let handler: Promise<Handler> | undefined
 
 setInterval(() => {
@@ -32,59 +32,20 @@ function theHandler(): Promise<Handler> {
   return handler
 }
 
-/** Runs one job. Never rejects: what a handler throws would lose its class on the way out of the thread. */
+function postLog(line: ThreadLogLine): void {
+  parentPort?.postMessage(line)
+}
+
+/** Runs one job. Never rejects. */
 export default async function runTask(task: ThreadTask): Promise<ThreadReply> {
   if (cell >= 0) {
     board.threadTook(cell)
     board.jobOnThread(task, cell)
   }
-  const { id, name, queue, data, group, attempt } = task
-  const job = createContext(board, task, (line) => parentPort?.postMessage(line satisfies ThreadLogLine))
+  const job = new ThreadContext(board, task, postLog)
   running.add(job)
-  try {
-    const handle = await theHandler()
-    return { ok: true, json: toJson(await handle({ id, name, queue, data, group, attempt }, job.context)) }
-  } catch (error) {
-    return { ok: false, error: describe(error) }
-  } finally {
-    running.delete(job)
-    if (cell >= 0) board.threadGave(cell)
-  }
-}
-
-/** Running a handler again, whose work is done, would not make its result storable: such a failure is permanent. */
-function toJson(result: unknown): string | undefined {
-  if (result === undefined) return undefined
-  let json: string | undefined
-  try {
-    json = JSON.stringify(result)
-  } catch (error) {
-    throw new PermanentError(`the handler's result cannot be stored as JSON: ${messageOf(error)}`)
-  }
-  if (json === undefined) throw new PermanentError(`the handler's result cannot be stored as JSON: it is a ${typeof result}`)
-  return json
-}
-
-const MAX_STACK = 4000
-
-/** Whatever was thrown must leave the thread: only texts do so safely. */
-function describe(thrown: unknown): Extract<ThreadReply, { ok: false }>['error'] {
-  if (!(thrown instanceof Error)) {
-    return { name: 'Error', message: `the handler threw ${text(thrown)}`, stack: '', permanent: false }
-  }
-  const permanent = ('permanent' in thrown && thrown.permanent === true) || thrown.name === 'UnrecoverableError'
-  return {
-    name: text(thrown.name),
-    message: text(thrown.message),
-    stack: text(thrown.stack ?? '').slice(0, MAX_STACK),
-    permanent,
-  }
-}
-
-function text(value: unknown): string {
-  try {
-    return String(value)
-  } catch {
-    return Object.prototype.toString.call(value)
-  }
+  const reply = await runHandler(theHandler, task, job)
+  running.delete(job)
+  if (cell >= 0) board.threadGave(cell)
+  return reply
 }
