@@ -192,7 +192,9 @@ redis.call('HDEL', job, 'unstuck:cooldownUntil')
 if kind == 'exhausted' then
   redis.call('HSET', job, 'unstuck:cooldownUntil', now + tonumber(ARGV[4]))
   redis.call('ZADD', base .. 'unstuck:exhausted', now + tonumber(ARGV[4]), id)
-elseif kind ~= 'cancelled' then
+elseif kind == 'cancelled' then
+  redis.call('HDEL', job, 'unstuck:cancel')
+else
   redis.call('ZADD', base .. 'unstuck:permanent', now, id)
 end
 return 1

@@ -48,13 +48,12 @@ function describe(thrown: unknown): ThreadError {
   }
 }
 
-/** BullMQ's RateLimitError, whose class is lost here, says it by this message. */
-const BULLMQ_RATE_LIMIT = 'bullmq:rateLimitExceeded'
 /** A day: what waits longer is a schedule, and no rate limit. */
 const MOST_RETRY_AFTER_MS = 86_400_000
 
 function retryAfterIn(thrown: Error): { retryAfterMs?: number } {
-  if (thrown.message === BULLMQ_RATE_LIMIT) return { retryAfterMs: 0 }
+  // BullMQ's own.
+  if (thrown.name === 'RateLimitError') return { retryAfterMs: 0 }
   if (!('retryAfterMs' in thrown) || thrown.name !== 'RateLimitedError') return {}
   const ms = Number(thrown.retryAfterMs)
   return { retryAfterMs: Number.isFinite(ms) ? Math.min(Math.max(ms, 0), MOST_RETRY_AFTER_MS) : 0 }

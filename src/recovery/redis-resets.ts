@@ -48,9 +48,9 @@ export interface CampaignPage {
   readonly reset: number
 }
 
-/** Jobs released, and entries of a bulk reset looked at, in one call. */
-const RELEASED_AT_ONCE = 1000
-const CAMPAIGN_PAGE = 500
+/** Jobs released, and entries of a bulk reset looked at, in one call: some milliseconds, in which Redis serves nobody else. */
+const RELEASED_AT_ONCE = 200
+const CAMPAIGN_PAGE = 200
 
 /**
  * Resets one job, wherever it is, unless it runs. A job in the failed set goes back at the next free moment of the pace.

@@ -32,7 +32,7 @@ export interface ReleaseOptions {
 }
 
 /** Calls of one phase in one cycle: the store serves others between them, and the loop comes round. */
-const MOST_CALLS = 20
+const MOST_CALLS = 50
 
 export async function releaseJobs(options: ReleaseOptions): Promise<void> {
   const { phase } = options

@@ -111,7 +111,9 @@ describe('unstuck status, explain, incidents and healthcheck', () => {
     expect((await run(['explain', 'mail', 'long'])).stdout).toMatch(
       /^job:mail\/long: runs on supervisor alpha for .*, in step wait for/,
     )
-    expect((await run(['explain', 'mail', 'next'])).stdout).toBe('job:mail/next: waits: it is the next to be taken\n')
+    expect((await run(['explain', 'mail', 'next'])).stdout).toBe(
+      'job:mail/next: waits: every slot of 1 supervisor is taken; it is the next to be taken\n',
+    )
     expect((await run(['explain', 'mail', 'no-such'])).code).toBe(1)
 
     const address = guard.lines.map(({ msg }) => /http:\/\/127\.0\.0\.1:(\d+)/.exec(msg)?.[1]).find(Boolean) ?? ''

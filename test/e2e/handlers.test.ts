@@ -334,7 +334,8 @@ describe('a queue', () => {
     const names = ['fail', 'object', 'result', 'exit']
     await dispatcher.addBulk(
       'jobs',
-      names.map((name) => ({ name, data: { password: secret } })),
+      // Each of a group of its own: together they would open the breaker, and be parked.
+      names.map((name) => ({ name, group: name, data: { password: secret } })),
     )
     await counted('failed', names.length)
     const id = await dispatcher.add('jobs', { password: secret }, { name: 'hold' })
