@@ -3,7 +3,7 @@
  *
  * --quick  few repetitions, under two minutes: shows that it runs, not how fast it is
  * --save   also writes bench/results/latest.json and the table in docs/performance.md
- * --only   of: throughput, supervision, memory, fleet-2, fleet-10000
+ * --only   of: throughput, supervision, attempts, recovery, memory, fleet-2, fleet-10000
  *
  * It brings its own Redis and ends everything that it started, on Ctrl-C too.
  */
@@ -12,10 +12,20 @@ import { availableParallelism, cpus, loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
 import { detection } from './detection.mjs'
 import { end, endAll, forkModule, startRedis } from './lib/processes.mjs'
-import { detectionRows, LARGE_FLEET, memoryRows, supervisionRows, throughputRows, watchdogRows } from './lib/rows.mjs'
+import {
+  attemptsRows,
+  detectionRows,
+  LARGE_FLEET,
+  memoryRows,
+  recoveryRows,
+  supervisionRows,
+  throughputRows,
+  watchdogRows,
+} from './lib/rows.mjs'
 import { markdownTable, textTable } from './lib/table.mjs'
 import { supervisorMemory } from './memory.mjs'
-import { supervisionCost, throughput } from './throughput.mjs'
+import { recovery } from './recovery.mjs'
+import { ledgerCost, supervisionCost, throughput } from './throughput.mjs'
 import { watchdogCost } from './watchdog-cost.mjs'
 
 const { values: flags } = parseArgs({
@@ -26,6 +36,8 @@ const SIZES = flags.quick
       many: { count: 2, jobs: 4000 },
       few: { count: 2, jobs: 1000 },
       supervision: { processPairs: 1, pairs: 4, jobs: 4000 },
+      attempts: { processPairs: 1, pairs: 4, jobs: 4000 },
+      recovery: { jobs: 10_000, perSecond: 2000, cycles: 3 },
       cost: { cpuMs: 4000, windows: 1 },
       detection: { repetitions: 2, windowMs: 2000 },
     }
@@ -33,6 +45,8 @@ const SIZES = flags.quick
       many: { count: 5, jobs: 15_000 },
       few: { count: 5, jobs: 6000 },
       supervision: { processPairs: 4, pairs: 5, jobs: 8000 },
+      attempts: { processPairs: 4, pairs: 5, jobs: 8000 },
+      recovery: { jobs: 100_000, perSecond: 5000, cycles: 20 },
       cost: { cpuMs: 10_000, windows: 4 },
       detection: { repetitions: 40, windowMs: 40_000 },
     }
@@ -48,6 +62,14 @@ const sections = {
   async supervision(url) {
     const result = await supervisionCost({ url, inFlight: 100, ...SIZES.supervision })
     return { result, rows: supervisionRows(result) }
+  },
+  async attempts(url) {
+    const result = await ledgerCost({ url, inFlight: 100, ...SIZES.attempts })
+    return { result, rows: attemptsRows(result) }
+  },
+  async recovery(url) {
+    const result = await recovery({ url, ...SIZES.recovery })
+    return { result, rows: recoveryRows(result) }
   },
   async memory(url) {
     const result = await supervisorMemory({ url, inFlight: 100 })

@@ -16,7 +16,7 @@ async function startPeer(url, variant, inFlight, number) {
   await new Promise((resolve) => child.once('message', resolve))
   return {
     variant,
-    async round(jobs) {
+    async round(jobs, more = {}) {
       await queue.pause()
       for (let at = 0; at < jobs; at += BULK) {
         const size = Math.min(BULK, jobs - at)
@@ -24,7 +24,7 @@ async function startPeer(url, variant, inFlight, number) {
           Array.from({ length: size }, (_, index) => ({ name: 'noop', data: { n: at + index }, opts: OPTIONS })),
         )
       }
-      return ask(child, { jobs })
+      return ask(child, { jobs, ...more })
     },
     async stop() {
       await end(child)
@@ -85,12 +85,43 @@ export async function supervisionCost({ url, inFlight, processPairs, pairs, jobs
     for (const peer of peers) await peer.stop()
   }
   return {
-    ratio: median(ratios),
-    low: quantile(ratios, 0.25),
-    high: quantile(ratios, 0.75),
-    pairs: ratios.length,
+    ...quartilesOf(ratios),
     bareMicros: median(costs.map(({ bare }) => bare)),
     unstuckMicros: median(costs.map(({ unstuck }) => unstuck)),
-    ratios,
   }
 }
+
+/**
+ * What the ledger costs a job that succeeds: neighbouring rounds of one process, asked and told or not, the order
+ * alternated; over several processes.
+ */
+export async function ledgerCost({ url, inFlight, processPairs, pairs, jobs }) {
+  const ratios = []
+  const costs = []
+  for (let number = 1; number <= processPairs; number += 1) {
+    const peer = await startPeer(url, 'ledger', inFlight, number)
+    const sides = ['without', 'with'].map((variant) => ({
+      variant,
+      round: (count) => peer.round(count, { ledger: variant === 'with' }),
+    }))
+    await rounds(sides, pairs, jobs, (results) => {
+      const cpu = Object.fromEntries(results.map(({ variant, cpuMicros }) => [variant, cpuMicros]))
+      ratios.push(cpu.with / cpu.without)
+      costs.push(cpu)
+    })
+    await peer.stop()
+  }
+  return {
+    ...quartilesOf(ratios),
+    withoutMicros: median(costs.map((cpu) => cpu.without)),
+    withMicros: median(costs.map((cpu) => cpu.with)),
+  }
+}
+
+const quartilesOf = (ratios) => ({
+  ratio: median(ratios),
+  low: quantile(ratios, 0.25),
+  high: quantile(ratios, 0.75),
+  pairs: ratios.length,
+  ratios,
+})

@@ -94,7 +94,7 @@ export async function admit({ redis, prefix, cause, number }) {
         return () => clearTimeout(timer)
       },
     },
-    { intervalMs: INTERVAL_MS, callTimeoutMs: CALL_TIMEOUT_MS },
+    { incarnation, intervalMs: INTERVAL_MS, callTimeoutMs: CALL_TIMEOUT_MS },
   )
   await sentinel.start()
   await new Promise((resolve) => {

@@ -38,8 +38,9 @@ function ratioRow(what, own, peer, least) {
   return { what, value: `${ratio.toFixed(2)} ×`, target: `≥ ${least} ×`, met: ratio >= least }
 }
 
+const percent = (value) => `${value >= 1 ? '+' : '−'}${Math.abs((value - 1) * 100).toFixed(1)} %`
+
 export function supervisionRows({ ratio, low, high, pairs, bareMicros, unstuckMicros }) {
-  const percent = (value) => `${value >= 1 ? '+' : '−'}${Math.abs((value - 1) * 100).toFixed(1)} %`
   return [
     {
       what: '100 in flight: CPU a job without and with supervision',
@@ -50,6 +51,53 @@ export function supervisionRows({ ratio, low, high, pairs, bareMicros, unstuckMi
       value: `${percent(ratio)} (${percent(low)} to ${percent(high)})`,
       target: '≤ +3 %',
       met: ratio <= 1.03,
+    },
+  ]
+}
+
+export function attemptsRows({ ratio, low, high, pairs, withoutMicros, withMicros }) {
+  return [
+    {
+      what: '100 in flight: CPU a job without and with the ledger of attempts',
+      value: `${withoutMicros.toFixed(1)} → ${withMicros.toFixed(1)} µs`,
+    },
+    {
+      what: `ledger, median of ${pairs} pairs (quartiles)`,
+      value: `${percent(ratio)} (${percent(low)} to ${percent(high)})`,
+      target: '≤ +3 %',
+      met: ratio <= 1.03,
+    },
+  ]
+}
+
+const RELEASE_TOLERANCE = 0.02
+const RELEASE_GROWTH_MB = 10
+
+export function recoveryRows({ jobs, idle, release }) {
+  const { perSecond, least, most, idleMb, peakMb } = release
+  const off = Math.max(perSecond - least, most - perSecond) / perSecond
+  return [
+    {
+      what: `${whole(jobs)} exhausted: reconcile cycle with nothing due, Redis time`,
+      value: `${idle.redisMs.toFixed(3)} ms`,
+      target: '≤ 2 ms',
+      met: idle.redisMs <= 2,
+    },
+    {
+      what: `${whole(jobs)} exhausted, released at ${whole(perSecond)}/s: starts planned in each whole second`,
+      value: `${whole(least)} to ${whole(most)}`,
+      target: `${whole(perSecond)} ± ${RELEASE_TOLERANCE * 100} %`,
+      met: off <= RELEASE_TOLERANCE,
+    },
+    {
+      what: `${whole(jobs)} exhausted, released: RSS of the process that reconciles, before and at most`,
+      value: `${whole(idleMb)} → ${whole(peakMb)} MB`,
+      target: `≤ +${RELEASE_GROWTH_MB} MB`,
+      met: peakMb - idleMb <= RELEASE_GROWTH_MB,
+    },
+    {
+      what: `${whole(jobs)} exhausted, released: Redis time of a page, median and longest of ${release.calls}`,
+      value: `${release.medianMs.toFixed(1)} and ${release.longestMs.toFixed(1)} ms`,
     },
   ]
 }

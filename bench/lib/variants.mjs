@@ -2,7 +2,8 @@
  * One way to process no-op jobs, in a process of its own that lives for many rounds. In a round the jobs lie ready in a
  * paused queue; the clocks run from the first fifth to the last job, and stand while the next round is filled.
  *
- * usage (forked): variants.mjs VARIANT REDIS_URL QUEUE IN_FLIGHT [HANDLER]; orders: {jobs} → measures
+ * usage (forked): variants.mjs VARIANT REDIS_URL QUEUE IN_FLIGHT [HANDLER]; orders: {jobs, ledger?} → measures. For the
+ * variant `ledger` each round says whether the ledger is asked and told of its jobs.
  */
 import { fileURLToPath } from 'node:url'
 import { Queue, Worker } from 'bullmq'
@@ -37,6 +38,27 @@ const starters = {
     return bareWorker({ connection, queue, threads, jobsPerThread, handler: file(handler) }).waitUntilReady()
   },
   unstuck: () => supervisor(),
+  ledger: async () => {
+    await switchLedger()
+    await supervisor()
+  },
+}
+
+let ledgerOn = true
+
+/**
+ * Of a job that succeeds the ledger is asked whether its group's breaker is open, and told that it worked. With the switch
+ * off neither reaches it. The switch stands in both kinds of round, so that the compiled code is the same.
+ */
+async function switchLedger() {
+  const { Breakers } = await import('../../dist/dispatch/breaker.js')
+  const { isOpen, worked } = Breakers.prototype
+  Breakers.prototype.isOpen = function (group) {
+    return ledgerOn && isOpen.call(this, group)
+  }
+  Breakers.prototype.worked = function (group) {
+    if (ledgerOn) worked.call(this, group)
+  }
 }
 
 function worker(processor, more = {}) {
@@ -58,7 +80,7 @@ async function supervisor() {
     { baseDir: process.cwd() },
   )
   const log = createLogger({ level: 'warn', format: 'json', role: 'bench' })
-  await new Supervisor({ config, log, onReplaced: () => process.exit(1) }).start()
+  await new Supervisor({ config, log, onReplaced: () => process.exit(1), onDrainOrder: () => undefined }).start()
 }
 
 /** This process and, for sandboxed processes, its children: those in steps of a kernel tick. */
@@ -70,7 +92,8 @@ function cpuMicros() {
 
 const POLL_MS = 10
 
-async function round(jobs) {
+async function round({ jobs, ledger = true }) {
+  ledgerOn = ledger
   await jobQueue.resume()
   let first
   for (;;) {
@@ -89,6 +112,6 @@ async function round(jobs) {
 const client = new Redis(url)
 const jobQueue = new Queue(queue, { connection })
 await starters[variant]()
-process.on('message', ({ jobs }) => round(jobs).then((result) => process.send(result)))
+process.on('message', (order) => round(order).then((result) => process.send(result)))
 process.on('disconnect', () => process.exit())
 process.send('ready')

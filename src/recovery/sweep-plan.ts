@@ -25,7 +25,7 @@ export interface SweptPage {
 
 const START: SweepCursors = { failed: '0', exhausted: '0', permanent: '0' }
 const FAST_PAGE = 250
-const SLOW_PAGE = 100
+const SLOW_PAGE = 25
 /** Big pages of one cycle. A page takes Redis a few milliseconds, in which it serves nobody else. */
 const FAST_PAGES = 40
 
