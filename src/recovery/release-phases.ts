@@ -31,8 +31,8 @@ export interface ReleaseOptions {
   readonly onReset: (queue: string, by: ResetBy, count: number) => void
 }
 
-/** Calls of one phase in one cycle, of 200 jobs each: 20 000 a second at the default interval. The store serves others between them. */
-const MOST_CALLS = 500
+/** Calls of one phase in one cycle, of 200 jobs each: 2000 a second at the default interval. The store serves others between them. */
+const MOST_CALLS = 50
 
 export async function releaseJobs(options: ReleaseOptions): Promise<void> {
   const { phase } = options

@@ -299,7 +299,7 @@ describe('a queue of a reconcile cycle', () => {
     await cycle()
     port.leased = true
     await cycle()
-    expect(port.sizes).toEqual([250, 250, 100, 250])
+    expect(port.sizes).toEqual([250, 250, 25, 250])
   })
 
   it('comes round although there is no end of work', async () => {
