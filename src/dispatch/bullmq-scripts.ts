@@ -178,7 +178,7 @@ return 'park'
 
 /**
  * Notes how a job that is about to enter BullMQ's failed set may leave it again: before the move, so that a crash
- * between the two loses nothing.
+ * between the two loses nothing: not even that somebody cancelled it, whose mark a reset by hand takes off.
  * KEYS: base. ARGV: id, fence, kind, cooldown ms, group, settings. Returns 0 when its attempt was not ended by us.
  */
 export const FAIL = redisScript(`${LUA_QUEUE}
@@ -192,9 +192,7 @@ redis.call('HDEL', job, 'unstuck:cooldownUntil')
 if kind == 'exhausted' then
   redis.call('HSET', job, 'unstuck:cooldownUntil', now + tonumber(ARGV[4]))
   redis.call('ZADD', base .. 'unstuck:exhausted', now + tonumber(ARGV[4]), id)
-elseif kind == 'cancelled' then
-  redis.call('HDEL', job, 'unstuck:cancel')
-else
+elseif kind ~= 'cancelled' then
   redis.call('ZADD', base .. 'unstuck:permanent', now, id)
 end
 return 1

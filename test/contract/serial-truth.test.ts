@@ -27,7 +27,8 @@ const STEPS = ['claim', 'prove', 'fail', 'complete', 'reset', 'cancel', 'reap', 
 type Step = (typeof STEPS)[number]
 type Who = 'a' | 'b'
 
-// ---- the model: every step is one move, but for the cancelling of a job that waits, which is its taking and its end
+// ---- the model: every step is one move, but for a job that is cancelled while it waits, or claimed with a failure that was
+// deferred: those are taken first, and then ended
 
 interface State {
   readonly place: 'waiting' | 'delayed' | 'active' | 'completed' | 'exhausted' | 'taken' | 'cancelled'
@@ -47,8 +48,9 @@ function step(state: State, who: Who, what: Move): State {
   const mine = place === 'active' && state.holder === who
   switch (what) {
     case 'claim':
-      if (place !== 'waiting') return state
-      if (!doomed) return { ...state, place: 'active', holder: who }
+      return place === 'waiting' ? { ...state, place: 'active', holder: who } : state
+    case 'deferred':
+      if (!mine || !doomed) return state
       return { ...state, place: marked ? 'cancelled' : 'exhausted', made: made + 1, doomed: false, holder: undefined }
     case 'prove':
       if (!mine || marked || made === 0 || resets >= POLICY.maxResets) return state
@@ -87,10 +89,13 @@ function step(state: State, who: Who, what: Move): State {
 
 const shown = ({ place, made, resets }: State) => `${place} made ${made} resets ${resets}`
 
-type Move = Step | 'cancelled'
+type Move = Step | 'deferred' | 'cancelled'
 
-const movesOf = (steps: readonly Step[]): Move[] =>
-  steps.flatMap((one): Move[] => (one === 'cancel' ? [one, 'cancelled'] : [one]))
+const SECOND: Partial<Record<Step, Move>> = { claim: 'deferred', cancel: 'cancelled' }
+
+function movesOf(steps: readonly Step[]): Move[] {
+  return steps.flatMap((one) => [one, SECOND[one] ?? []].flat())
+}
 
 /** Every end that an order of the two sequences allows. */
 function ends(state: State, a: readonly Move[], b: readonly Move[]): Set<string> {
@@ -240,7 +245,7 @@ describe('serial truth', () => {
         b.forget()
         await queue.add('m', {}, { jobId: ID, attempts: MAX, backoff: { type: 'fixed', delay: 3_600_000 } })
         await run(a, before)
-        const state = before.reduce((now, what) => step(now, 'a', what), START)
+        const state = movesOf(before).reduce((now, what) => step(now, 'a', what), START)
         expect(await seen(redis)).toBe(shown(state))
         await Promise.all([run(a, left), run(b, right)])
         expect(ends(state, movesOf(left), movesOf(right))).toContain(await seen(redis))
