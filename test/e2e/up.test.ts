@@ -75,7 +75,7 @@ describe('unstuck up --demo', () => {
     }
     await up.line(({ msg }) => msg.startsWith('demo: 2000 files hashed and compressed'), 60_000)
     const summary = await up.line(({ msg }) => msg.startsWith('demo: 3 of 3 hanging jobs were said STUCK, 3 RESUMED'))
-    expect(summary.msg).toContain('calls-exit: failed for good after 1 attempt: the thread exited with code 3')
+    expect(summary.msg).toContain('calls-exit: exhausted after 1 attempt: the thread exited with code 3')
     expect(up.lines.filter((line) => line.event === 'stuck')).toHaveLength(3)
     expect(up.output()).not.toContain('node_modules')
 
