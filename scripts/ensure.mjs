@@ -34,6 +34,8 @@ const programs = {
   redis: { found: () => hasRedis(), packages: ['redis-server'] },
   // The tests that set a process's clock compile a small library.
   compiler: { found: () => isOnPath('cc'), packages: ['gcc', 'libc6-dev'] },
+  git: { found: () => isOnPath('git'), packages: ['git'] },
+  tmux: { found: () => isOnPath('tmux'), packages: ['tmux'] },
 }
 
 function hasRedis() {
@@ -43,7 +45,7 @@ function hasRedis() {
 
 /**
  * Installs programs through apt where that is possible without asking anybody.
- * @param {...('redis' | 'compiler')} names
+ * @param {...keyof typeof programs} names
  * @returns whether all are there now; when not, a line on stderr has said what to install
  */
 export function ensurePrograms(...names) {

@@ -2,7 +2,8 @@
 import type { Command } from 'commander'
 import { messageOf } from '../kernel/errors.js'
 import { describeConfig } from '../platform/config-parse.js'
-import { contextOf, EXIT, parsePort } from './context.js'
+import { contextOf, parsePort } from './context.js'
+import { EXIT } from './exit.js'
 import { printable, table } from './terminal.js'
 
 const HEALTHCHECK_LIMIT_MS = 3000

@@ -15,9 +15,6 @@ export interface GlobalOptions {
   readonly color: boolean
 }
 
-/** Exit codes: all is fine, a problem was found, or it could not be done (usage, config, unreachable). */
-export const EXIT = { fine: 0, problem: 1, unable: 2 } as const
-
 /** Where `up` keeps the Redis that it brings, in the working folder. */
 export const EMBEDDED_FOLDER = join('.unstuck', 'redis')
 

@@ -3,11 +3,12 @@
  * The command line. Each command lives in a file of its group; here is what they share: how a mistake is said (one line
  * on standard error, exit code 2 or, for a refusal, 1, never a stack trace) and how the process ends.
  */
-import { CommanderError } from 'commander'
+import { type Command, CommanderError } from 'commander'
 import { isRefusal, messageOf, UserError } from '../kernel/errors.js'
-import { EXIT } from './context.js'
+import { baseProgram } from './base-program.js'
+import { EXIT } from './exit.js'
 import { tellParent } from './long-running.js'
-import { buildProgram } from './program.js'
+import { addSessionCommands } from './session.js'
 import { printable } from './terminal.js'
 
 /** What went wrong in one line, or undefined when nothing did (`--help`). */
@@ -41,8 +42,19 @@ for (const stream of [process.stdout, process.stderr]) {
   })
 }
 
+/** What a session calls often must not pay for loading everything else. */
+const IN_SESSIONS = ['beat', 'fence']
+
+async function loadProgram(): Promise<Command> {
+  if (!IN_SESSIONS.includes(process.argv[2] ?? '')) return (await import('./program.js')).buildProgram()
+  const program = baseProgram()
+  addSessionCommands(program)
+  return program
+}
+
 try {
-  await buildProgram().parseAsync()
+  const program = await loadProgram()
+  await program.parseAsync()
 } catch (error) {
   fail(error)
 }

@@ -4,7 +4,8 @@ import type { Explanation } from '../dispatch/explain.js'
 import type { FleetStatus } from '../dispatcher.js'
 import { breakerText, type LoopView, type SupervisorView } from '../http/read-model.js'
 import type { Incident, Transition } from '../watchdog/incident.js'
-import { type CliContext, contextOf, EXIT } from './context.js'
+import { type CliContext, contextOf } from './context.js'
+import { EXIT } from './exit.js'
 import { duration, printable, type Terminal, table } from './terminal.js'
 
 /** So many transitions are looked through for closed incidents. */

@@ -53,7 +53,7 @@ end
 `
 
 /** A job whose claim is this one's still: its lock is ours, or gone while the job is active under the same fence. */
-const LUA_OURS = `
+export const LUA_OURS = `
 local function isOurs(id, token, fence, ats)
   if ats ~= fence then return false end
   local of = base .. id .. ':'

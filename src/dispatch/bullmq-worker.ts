@@ -3,13 +3,13 @@
  * does. BullMQ's stalled check is off: an expired lock says only that a renewal was late; orphans are the reconcile
  * loop's business, which knows who owned them.
  */
-import { DelayedError, type Job, type RedisQueueBackend, Worker } from 'bullmq'
+import { DelayedError, Job, type RedisQueueBackend, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { BeatBoard, LoopWriter } from '../heartbeat/beat-board.js'
 import type { Clock } from '../kernel/clock.js'
 import { Service } from '../kernel/service.js'
 import { TIMED_OUT, within } from '../kernel/within.js'
-import type { QueueConfig } from '../platform/config.js'
+import { type QueueConfig, slotsOf } from '../platform/config.js'
 import { connectRedis } from '../platform/redis.js'
 import { queueKeys } from '../platform/redis-keys.js'
 import { redisOf, witnessedBackendFactory } from './bullmq-backend.js'
@@ -74,6 +74,8 @@ export class QueueWorker extends Service {
   readonly #verbs: BullmqVerbs
   /** Claims (their cells) that Redis knows to be proven. */
   readonly #proven = new WeakSet<object>()
+  /** Jobs whose attempt began under another supervisor. */
+  readonly #adopted = new Set<string>()
   #redis: Redis | undefined
   #worker: Worker | undefined
   #draining = false
@@ -108,7 +110,6 @@ export class QueueWorker extends Service {
 
   protected override async onStart(): Promise<void> {
     const { queue, config, owner, bullPrefix, redisUrl, pollIntervalMs, loop } = this.#options
-    const slots = config.threads * config.jobsPerThread
     loop.state('polling')
     // Ours: from options BullMQ would make one of whatever ioredis stands beside it, which in a consumer's folder may be an
     // older one (ioredis 5 left a timer behind that held up the end of the process).
@@ -120,7 +121,7 @@ export class QueueWorker extends Service {
         connection: this.#redis,
         prefix: bullPrefix,
         name: owner,
-        concurrency: slots,
+        concurrency: slotsOf(config),
         lockDuration: config.lockDurationMs,
         drainDelay: pollIntervalMs / 1000,
         runRetryDelay: RETRY_AFTER_ERROR_MS,
@@ -157,7 +158,8 @@ export class QueueWorker extends Service {
   async #process(job: Job, token: string): Promise<unknown> {
     const claimed = this.#claim(job, token)
     if (this.#lateClaims.delete(claimed.id) && !(await this.#isOurs(claimed))) throw new DelayedError()
-    if (this.ledger.breakers.isOpen(claimed.group ?? '')) {
+    const adopted = this.#adopted.delete(claimed.id)
+    if (!adopted && this.ledger.breakers.isOpen(claimed.group ?? '')) {
       const parked = await this.ledger.admit(claimed)
       if (parked) return this.#verbs.handBack(job, token, parked.delayMs)
     }
@@ -168,7 +170,7 @@ export class QueueWorker extends Service {
     const { queue, clock, events } = this.#options
     const since = clock.monotonicMs()
     // Later starts would count the attempts and backoffs before them as waiting.
-    if (job.attemptsStarted === 1)
+    if (job.attemptsStarted === 1 && !adopted)
       events.firstStart(queue, Math.max(0, (job.processedOn ?? job.timestamp) - job.timestamp - job.delay))
     const outcome = await this.attempts.run(alone ? { ...claimed, alone } : claimed)
     events.attemptEnded(queue, outcome.kind, clock.monotonicMs() - since)
@@ -219,6 +221,19 @@ export class QueueWorker extends Service {
   get #backend(): RedisQueueBackend {
     if (!this.#worker) throw new Error(`queue ${this.#options.queue}: its worker has not started`)
     return (this.#worker as unknown as { backend: RedisQueueBackend }).backend
+  }
+
+  /**
+   * Goes on with an attempt that another supervisor began, and whose claim was made ours. It comes on top of what is
+   * fetched. Resolves when it has ended.
+   */
+  async adopt(jobId: string, token: string): Promise<void> {
+    const worker = this.#worker
+    const job = worker ? await Job.fromId(worker, jobId) : undefined
+    if (!worker || !job) throw new Error(`queue ${this.#options.queue}: job ${jobId} is gone`)
+    job.token = token
+    this.#adopted.add(jobId)
+    await worker.processJob(job, token, () => false)
   }
 
   /** Ends one attempt at somebody's wish. Another attempt of that job is not meant. */

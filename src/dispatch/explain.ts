@@ -17,6 +17,8 @@ export type ExplainReason =
   /** Stopped as the one that its supervisors or threads die of. */
   | 'waits_for_a_person'
   | 'running'
+  /** Its session is being started, and has shown no life yet. */
+  | 'launching'
   | 'orphaned'
   | 'backing_off'
   | 'scheduled'
@@ -72,6 +74,8 @@ export interface JobPlace {
   /** Waiting: jobs that are taken before it. */
   readonly ahead?: number
   readonly lastError?: string
+  /** The last output of its session. */
+  readonly output?: string
   readonly paused: boolean
 }
 
@@ -84,6 +88,7 @@ export interface Carrier {
   readonly silentMs: number
   readonly step?: string
   readonly stepMs?: number
+  readonly launching?: true
 }
 
 /** What the queue can take now. */
@@ -120,6 +125,8 @@ export interface JobInfo {
   readonly step?: string
   readonly heartbeatAgeMs?: number
   readonly fence: number
+  /** The last output of its session, at most 4 KiB. */
+  readonly output?: string
   /** The reason in a sentence. */
   readonly why: string
   readonly reason: Exclude<ExplainReason, 'not_found'>
@@ -155,10 +162,19 @@ export function explain(input: ExplainInput): Explanation {
   const [reason, why] = verdictOf(input)
   const { name, attemptsMade, resets, fence } = place
   return {
-    ...{ id, queue, name, status: statusOf(place), attemptsMade, attemptsMax: place.attemptsMax ?? policy.max, resets, fence },
-    ...present({ lastError: place.lastError, group: place.group, ahead: place.ahead }),
+    ...{
+      id,
+      queue,
+      name,
+      status: statusOf(place, carrier),
+      attemptsMade,
+      attemptsMax: place.attemptsMax ?? policy.max,
+      resets,
+      fence,
+    },
+    ...present({ lastError: place.lastError, group: place.group, ahead: place.ahead, output: place.output }),
     ...present({ lastFailureAt: iso(place.failedAt), retryAt: iso(place.dueAt), cooldownUntil: iso(place.cooldownUntil) }),
-    ...(reason === 'running' && carrier ? carriedBy(carrier) : {}),
+    ...(place.state === 'active' && carrier ? carriedBy(carrier) : {}),
     why,
     reason,
   }
@@ -168,10 +184,10 @@ function carriedBy({ supervisor, slot, step, silentMs }: Carrier) {
   return { supervisor, ...(slot > 0 ? { slot } : {}), ...present({ step }), heartbeatAgeMs: silentMs }
 }
 
-export function statusOf({ state, kind, attemptsMade }: JobPlace): JobStatus {
+export function statusOf({ state, kind, attemptsMade }: JobPlace, carrier?: Carrier): JobStatus {
   switch (state) {
     case 'active':
-      return 'running'
+      return carrier?.launching ? 'launching' : 'running'
     case 'delayed':
       return attemptsMade === 0 ? 'scheduled' : 'backing-off'
     case 'failed':
@@ -191,7 +207,7 @@ function verdictOf({ place, carrier, room, policy }: ExplainInput): Verdict {
       return failed(place, policy)
     case 'active':
       return carrier
-        ? ['running', runningOn(carrier)]
+        ? [carrier.launching ? 'launching' : 'running', runningOn(carrier)]
         : ['orphaned', 'in progress, but no live supervisor carries it; it is taken back soon']
     case 'delayed':
       return place.parkedBy ? parked(place, place.parkedBy) : delayedUntil(place)
@@ -238,7 +254,8 @@ function comesBack(place: JobPlace, { maxResets, slowRetryMs }: ExplainInput['po
     : `is put back at ${String(iso(cooldownUntil))} (${how})`
 }
 
-function runningOn({ supervisor, runningMs, silentMs, step, stepMs }: Carrier): string {
+function runningOn({ supervisor, runningMs, silentMs, step, stepMs, launching }: Carrier): string {
+  if (launching) return `its session is started by supervisor ${supervisor} since ${seconds(runningMs)}: ${step ?? 'launch'}`
   const where = step === undefined ? '' : `, in step ${step} for ${seconds(stepMs ?? 0)}`
   return `runs on supervisor ${supervisor} for ${seconds(runningMs)}${where}; last sign of life ${seconds(silentMs)} ago`
 }

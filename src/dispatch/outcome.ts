@@ -33,7 +33,7 @@ export type Outcome =
   /** Not the job's doing: it goes back, uncharged. */
   | { readonly kind: 'handed_back'; readonly reason: HandBackReason; readonly delayMs?: number }
 
-export type HandBackReason = 'shutdown' | 'thread_neighbour' | 'rate_limited'
+export type HandBackReason = 'shutdown' | 'thread_neighbour' | 'rate_limited' | 'no_slot'
 
 /** Every end of an attempt; that its supervisor was lost is what others find out. */
 export type OutcomeKind = Outcome['kind'] | 'supervisor_lost'

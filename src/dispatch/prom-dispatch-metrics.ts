@@ -1,6 +1,7 @@
 /** The supervisor's metrics: what its own attempts did, and how full its threads are. Seconds, no job ids in labels. */
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
+import { LAUNCH_STEPS, type LaunchStep } from '../launch/session.js'
 import { HotHistogram } from '../platform/prom-histogram.js'
 import { OUTCOME_KINDS, type OutcomeKind } from './outcome.js'
 
@@ -13,6 +14,7 @@ export interface DispatchMetrics {
   supervisorsLost(queue: string, count: number): void
   /** Attempts were set back. @param by why, one of RESETS_BY */
   attemptsReset(queue: string, by: string, count: number): void
+  launchRolledBack(queue: string, step: LaunchStep): void
 }
 
 /** From a no-op to an agent that works for hours, seconds. */
@@ -37,10 +39,17 @@ export function dispatchMetrics(registry: Registry, board: BeatBoard, resetsBy: 
     labelNames: ['queue', 'by'],
     registers: [registry],
   })
+  const rollbacks = new Counter({
+    name: 'unstuck_launch_rollbacks_total',
+    help: 'Launches of sessions that were refused and undone, by the step that failed.',
+    labelNames: ['queue', 'step'],
+    registers: [registry],
+  })
   gauges(registry, board)
   for (const queue of queues) {
     reaped.inc({ queue }, 0)
     for (const by of resetsBy) resets.inc({ queue, by }, 0)
+    for (const step of LAUNCH_STEPS) rollbacks.inc({ queue, step }, 0)
   }
   return {
     registry,
@@ -52,6 +61,7 @@ export function dispatchMetrics(registry: Registry, board: BeatBoard, resetsBy: 
     orphansReaped: (queue, count) => reaped.inc({ queue }, count),
     supervisorsLost: (queue, count) => attempts(queue, 'supervisor_lost', count),
     attemptsReset: (queue, by, count) => resets.inc({ queue, by }, count),
+    launchRolledBack: (queue, step) => rollbacks.inc({ queue, step }),
   }
 }
 

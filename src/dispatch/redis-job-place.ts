@@ -13,7 +13,7 @@ local id, job = ARGV[1], base .. ARGV[1]
 local paused = redis.call('HEXISTS', base .. 'meta', 'paused')
 if redis.call('TYPE', job).ok ~= 'hash' then return {'not_found', '', now, paused} end
 local f = redis.call('HMGET', job, 'timestamp', 'name', 'atm', 'ats', 'stc', 'failedReason', 'opts', 'finishedOn', 'unstuck:kind',
-  'unstuck:failedAt', 'unstuck:cooldownUntil', 'unstuck:resets', 'unstuck:parked')
+  'unstuck:failedAt', 'unstuck:cooldownUntil', 'unstuck:resets', 'unstuck:parked', 'unstuck:output')
 if not f[1] then return {'not_found', '', now, paused} end
 local opts = optsOf(f[7])
 local group = groupIn(opts)
@@ -30,7 +30,7 @@ elseif held then state, number = 'waiting', redis.call('LLEN', base .. 'paused')
 local parked = state == 'delayed' and f[13] and f[13] == f[4]
 local breaker = parked and redis.call('HGET', base .. 'unstuck:breakers', group)
 return {state, tostring(number), now, paused, f[2], f[3], f[4], f[5], f[6], attemptsIn(opts, 0), group, f[8], f[9], f[10], f[11],
-  f[12], breaker}
+  f[12], breaker, f[14]}
 `)
 
 export async function readJobPlace(redis: Redis, bullPrefix: string, queue: string, id: string): Promise<JobPlace> {
@@ -55,7 +55,9 @@ export async function readJobPlace(redis: Redis, bullPrefix: string, queue: stri
 
 /** What our fields say; those about a failure are meaningful only while the job is in BullMQ's failed set. */
 function writtenIn(reply: RedisReply[], isFailed: boolean) {
-  const [lastError, attemptsMax, group, finishedOn, kind, failedAt, cooldownUntil, resets, breaker] = reply.slice(8).map(textOf)
+  const [lastError, attemptsMax, group, finishedOn, kind, failedAt, cooldownUntil, resets, breaker, output] = reply
+    .slice(8)
+    .map(textOf)
   const parkedBy = breakerOf(breaker)
   const endedAt = failedAt ?? finishedOn
   return {
@@ -67,6 +69,7 @@ function writtenIn(reply: RedisReply[], isFailed: boolean) {
     ...(isFailed && endedAt ? { failedAt: Number(endedAt) } : {}),
     ...(isFailed && kind === 'exhausted' && cooldownUntil ? { cooldownUntil: Number(cooldownUntil) } : {}),
     ...(parkedBy ? { parkedBy } : {}),
+    ...(output ? { output } : {}),
   }
 }
 

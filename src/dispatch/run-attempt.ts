@@ -37,11 +37,18 @@ export type ThreadLoss =
   | { readonly kind: 'alone'; readonly message: string }
   /** Another job on the same thread was. */
   | { readonly kind: 'neighbour' }
+  /** It never began. */
+  | { readonly kind: 'handed_back'; readonly reason: HandBackReason }
 
 /** What runs the jobs of one queue: its threads, or processes for one job each. */
 export interface Executor {
-  /** @returns the handler's reply; or how its thread was lost */
-  run(task: ThreadTask): Promise<ThreadReply | { readonly ok: 'lost'; readonly loss: ThreadLoss }>
+  /** How long a cancelled job may go on before `kill`, milliseconds. Default: CANCEL_GRACE_MS. */
+  readonly graceMs?: number
+  /**
+   * @param token of the claim: who may write about it
+   * @returns the handler's reply; or how its thread was lost
+   */
+  run(task: ThreadTask, token: string): Promise<ThreadReply | { readonly ok: 'lost'; readonly loss: ThreadLoss }>
   /** Ends the thread that carries this job. The job's `run` then resolves as lost. */
   kill(ref: JobCellRef, reason: string): void
 }
@@ -121,9 +128,10 @@ export class Attempts {
       const { id, name, data, group, attempt, fence } = job
       const { cell, claim } = ref
       const task = { id, name, queue, data, group, attempt, fence, cell, claim }
-      executor.run(job.alone ? { ...task, alone: true } : task).then((reply) => {
+      executor.run(job.alone ? { ...task, alone: true } : task, job.token).then((reply) => {
         const outcome = outcomeOf(reply)
-        resolve(this.#cancelled.delete(ref) ? asCancelled(outcome) : outcome)
+        if (this.#cancelled.delete(ref)) return resolve(asCancelled(outcome))
+        resolve(board.abortReason(ref) === SHUTDOWN ? asHandedBack(outcome) : outcome)
       }, reject)
     })
   }
@@ -134,8 +142,16 @@ export class Attempts {
     this.#options.board.abortJob(ref, 'cancelled')
     setTimeout(() => {
       if (this.#running.get(jobId)?.ref === ref && this.#cancelled.has(ref)) this.#options.executor.kill(ref, 'cancelled')
-    }, CANCEL_GRACE_MS).unref()
+    }, this.#options.executor.graceMs ?? CANCEL_GRACE_MS).unref()
   }
+}
+
+const SHUTDOWN = 'the supervisor is shutting down'
+
+/** Told to stop because its supervisor ends, a job that fails now may have failed for that. */
+function asHandedBack(outcome: Outcome): Outcome {
+  const failed = outcome.kind === 'transient' || outcome.kind === 'killed'
+  return failed ? { kind: 'handed_back', reason: 'shutdown' } : outcome
 }
 
 /** What a cancelled handler makes of its end does not matter, unless it had done its work by then. */
@@ -157,6 +173,7 @@ function outcomeOf(reply: Awaited<ReturnType<Executor['run']>>): Outcome {
 
 function outcomeOfLoss(loss: ThreadLoss): Outcome {
   if (loss.kind === 'neighbour') return { kind: 'handed_back', reason: 'thread_neighbour' }
+  if (loss.kind === 'handed_back') return loss
   const error = new Error(loss.message)
   if (loss.kind === 'alone') return { kind: 'killed', error, alone: true }
   return loss.ordered ? { kind: 'killed', error, ordered: true } : { kind: 'killed', error }

@@ -9,7 +9,7 @@ export interface LoneExecutor extends Executor {
 
 export function suspectsApart(threads: Executor, alone: LoneExecutor): Executor {
   return {
-    run: (task) => (task.alone ? alone : threads).run(task),
+    run: (task, token) => (task.alone ? alone : threads).run(task, token),
     kill: (ref, reason) => (alone.runs(ref) ? alone : threads).kill(ref, reason),
   }
 }

@@ -20,6 +20,7 @@ import {
   type BoardPlan,
   HEADER,
   JOB,
+  LAUNCHING,
   LOOP,
   NO_THREAD,
   PHASES,
@@ -308,6 +309,11 @@ export class BeatBoard {
   /** Main thread: the job runs in a process of its own, whose news the main thread writes here. */
   jobAlone(ref: JobCellRef): void {
     this.jobOnThread(ref, ALONE)
+  }
+
+  /** Main thread: its session is being started; `jobAlone` says that it has shown life. */
+  jobLaunching(ref: JobCellRef): void {
+    this.jobOnThread(ref, LAUNCHING)
   }
 
   jobAlive(ref: JobCellRef): void {

@@ -100,6 +100,9 @@ export interface JobProgress {
   readonly thread: number
   /** It runs in a process of its own. */
   readonly alone?: true
+  /** That process is being started and has shown no life yet. */
+  readonly launching?: true
+  /** Since the claim. */
   readonly runningMs: number
   /** Age of the last heartbeat, step or start. */
   readonly silentMs: number
@@ -114,6 +117,8 @@ export interface QueueSlots {
   /** False while paused here, draining or stopping: it takes nothing. */
   readonly eligible: boolean
   readonly silentAfterMs: number
+  /** Queues of sessions: how long a launch may take. */
+  readonly launchTimeoutMs?: number
   readonly onStuck: 'report' | 'terminate'
 }
 
@@ -188,8 +193,8 @@ function judgementsOf(beat: Beat): Judgement[] {
   for (const thread of beat.threads) {
     if (thread.jobs > 0) judgements.push(threadJudgement(beat, thread))
   }
-  const silentAfter = new Map(beat.queues.map((queue) => [queue.queue, queue.silentAfterMs]))
-  for (const job of beat.jobs) judgements.push(jobJudgement(beat, job, silentAfter.get(job.queue) ?? Number.POSITIVE_INFINITY))
+  const queues = new Map(beat.queues.map((queue) => [queue.queue, queue]))
+  for (const job of beat.jobs) judgements.push(jobJudgement(beat, job, queues.get(job.queue)))
   return judgements
 }
 
@@ -271,16 +276,17 @@ function suspectOn(beat: Beat, thread: ThreadProgress): Partial<Late> {
   return suspect ? jobFields(suspect) : {}
 }
 
-function jobJudgement(beat: Beat, job: JobProgress, silentAfterMs: number): Judgement {
+function jobJudgement(beat: Beat, job: JobProgress, queue: QueueSlots | undefined): Judgement {
   const thread = beat.threads.find((candidate) => candidate.queue === job.queue && candidate.number === job.thread)
+  const { cause, ageMs, thresholdMs } = jobStaleness(job, queue)
   return {
-    remainingMs: silentAfterMs - job.silentMs,
+    remainingMs: thresholdMs - ageMs,
     late: () => ({
       kind: 'job',
       subject: subjectOf.job(job.queue, job.id),
-      cause: 'job_silent',
-      ageMs: job.silentMs,
-      thresholdMs: silentAfterMs,
+      cause,
+      ageMs,
+      thresholdMs,
       queue: job.queue,
       thread: job.thread,
       ...(thread ? { generation: thread.generation } : {}),
@@ -289,11 +295,18 @@ function jobJudgement(beat: Beat, job: JobProgress, silentAfterMs: number): Judg
   }
 }
 
+function jobStaleness(job: JobProgress, queue: QueueSlots | undefined): { cause: Cause; ageMs: number; thresholdMs: number } {
+  if (job.launching) {
+    return { cause: 'launch_overdue', ageMs: job.runningMs, thresholdMs: queue?.launchTimeoutMs ?? Number.POSITIVE_INFINITY }
+  }
+  return { cause: 'job_silent', ageMs: job.silentMs, thresholdMs: queue?.silentAfterMs ?? Number.POSITIVE_INFINITY }
+}
+
 function jobFields(job: JobProgress): Partial<Late> {
   return {
     jobId: job.id,
     attempt: job.attempt,
-    ...(job.step === undefined ? {} : { step: job.step, phase: `step ${job.step}` }),
+    ...(job.step === undefined ? {} : { step: job.step, phase: job.launching ? job.step : `step ${job.step}` }),
     ...(job.stepMs === undefined ? {} : { stepMs: job.stepMs }),
   }
 }

@@ -33,7 +33,7 @@ export interface ThreadCells {
 export interface JobCells {
   readonly cell: number
   readonly queue: number
-  /** Index of the thread cell; NO_THREAD while none has begun it, ALONE when it runs in a process of its own. */
+  /** Index of the thread cell; NO_THREAD while none has begun it, ALONE when it runs in a process of its own, LAUNCHING until that shows life. */
   readonly thread: number
   readonly fence: number
   readonly attempt: number

@@ -34,6 +34,7 @@ export const PHASES = [
   'measure',
   'find orphans',
   'reap',
+  'ghosts',
 ] as const
 export type Phase = (typeof PHASES)[number]
 
@@ -76,9 +77,10 @@ export const JOB = {
   size: 16,
 } as const
 
-/** In the place of a job's thread cell: no thread yet, or none at all since it runs in a process of its own. */
+/** In the place of a job's thread cell: no thread yet; none at all since it runs in a process of its own; such a process is being started. */
 export const NO_THREAD = -1
 export const ALONE = -2
+export const LAUNCHING = -3
 
 /** Jobs that are being handed over still hold a cell while the next ones begin. */
 const SPARE_JOB_CELLS = 8
@@ -109,7 +111,9 @@ export function planOf(layout: BoardLayout): BoardPlan {
     threadRanges.push(range)
     threadCells = range.end
   }
-  const jobCells = layout.queues.reduce((sum, queue) => sum + queue.slots, SPARE_JOB_CELLS)
+  // Without threads its jobs are sessions: those that are adopted come on top of what was fetched meanwhile.
+  const cellsOf = ({ threads, slots }: QueueLayout) => (threads === 0 ? 2 * slots : slots)
+  const jobCells = layout.queues.reduce((sum, queue) => sum + cellsOf(queue), SPARE_JOB_CELLS)
   const queuesAt = HEADER.size
   const loopsAt = queuesAt + layout.queues.length * QUEUE.size
   const threadsAt = loopsAt + layout.loops.length * LOOP.size

@@ -8,7 +8,7 @@
 import type { Beat, JobProgress, LoopProgress, LoopState, QueueSlots } from './beat.js'
 import type { BeatBoard } from './beat-board.js'
 import type { JobCells, LoopCells } from './board-cells.js'
-import { ALONE } from './board-layout.js'
+import { ALONE, LAUNCHING } from './board-layout.js'
 import { awakeAge, type Pause } from './pauses.js'
 import type { SentinelIdentity } from './sentinel-protocol.js'
 
@@ -117,14 +117,16 @@ function lockProgress({ identity, jobs, age }: Sample, queue: number): Partial<L
 }
 
 function jobProgress({ board, age }: Sample, cells: JobCells): JobProgress {
+  const launching = cells.thread === LAUNCHING
   return {
     queue: queueName(board, cells.queue),
     id: cells.id,
     attempt: cells.attempt,
     fence: cells.fence,
     thread: board.threadNumber(cells.thread),
-    ...(cells.thread === ALONE ? { alone: true as const } : {}),
-    runningMs: cells.runningMs,
+    ...(launching || cells.thread === ALONE ? { alone: true as const } : {}),
+    ...(launching ? { launching } : {}),
+    runningMs: launching ? age(cells.runningMs) : cells.runningMs,
     silentMs: age(cells.silentMs),
     ...(cells.step === undefined ? {} : { step: cells.step, stepMs: cells.stepMs }),
   }
@@ -147,6 +149,7 @@ function queueSlots(
     busy,
     eligible: running && fetch !== undefined && TAKING.includes(fetch.state),
     silentAfterMs: queue.silentAfterMs,
+    ...(queue.launchTimeoutMs === undefined ? {} : { launchTimeoutMs: queue.launchTimeoutMs }),
     onStuck: queue.onStuck,
   }
 }

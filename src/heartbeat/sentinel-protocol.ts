@@ -22,6 +22,8 @@ export interface SentinelIdentity {
     readonly name: string
     readonly slots: number
     readonly silentAfterMs: number
+    /** Queues of sessions only. */
+    readonly launchTimeoutMs?: number
     readonly lockDurationMs: number
     readonly onStuck: 'report' | 'terminate'
   }[]

@@ -32,6 +32,8 @@ export interface RunningJobView {
   readonly thread: number
   readonly runningMs: number
   readonly silentMs: number
+  /** Its session has shown no life yet. */
+  readonly launching?: true
   readonly step?: string
   readonly stepMs?: number
 }
@@ -173,7 +175,8 @@ function loopView(loop: LoopProgress, seen: SeenBeat): LoopView {
   }
 }
 
-function jobView({ queue, id, attempt, thread, runningMs, silentMs, step, stepMs }: Beat['jobs'][number]): RunningJobView {
+function jobView(job: Beat['jobs'][number]): RunningJobView {
+  const { queue, id, attempt, thread, runningMs, silentMs, step, stepMs, launching } = job
   const inStep = { ...(step === undefined ? {} : { step }), ...(stepMs === undefined ? {} : { stepMs }) }
-  return { queue, id, attempt, thread, runningMs, silentMs, ...inStep }
+  return { queue, id, attempt, thread, runningMs, silentMs, ...inStep, ...(launching ? { launching } : {}) }
 }

@@ -13,6 +13,8 @@ export type UserErrorCode =
   | 'REDIS_MISSING'
   | 'REDIS_UNREACHABLE'
   | 'REDIS_UNSUITABLE'
+  | 'SESSION_MISSING'
+  | 'SESSION_UNREACHABLE'
   | RefusalCode
 
 /** What was asked is well put, and the job or supervisor is not in a state for it: exit code 1. */
@@ -24,6 +26,7 @@ export type RefusalCode =
   | 'JOB_FRESH'
   | 'JOB_RUNNING'
   | 'JOB_SCHEDULED'
+  | 'JOB_TAKEN'
   | 'JOB_UNKNOWN'
   | 'JOB_WAITS_FOR_CHILDREN'
   | 'SUPERVISOR_GONE'
@@ -34,13 +37,22 @@ export function isRefusal(code: UserErrorCode): code is RefusalCode {
 }
 
 export class UserError extends Error {
-  override readonly name = 'UserError'
+  override readonly name: string = 'UserError'
   readonly code: UserErrorCode
 
   /** @param message one line: `<thing>: <what is wrong>; <the fix>` */
   constructor(code: UserErrorCode, message: string, options?: ErrorOptions) {
     super(message, options)
     this.code = code
+  }
+}
+
+/** A session's job is not its own any more: it was taken back, cancelled, or another session has it. */
+export class FenceLostError extends UserError {
+  override readonly name = 'FenceLostError'
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('JOB_TAKEN', message, options)
   }
 }
 

@@ -34,7 +34,7 @@ export async function loadConfig({ cwd, file, env, flags = {}, handlersMustExist
   const origins = new Map<string, string>()
   const tree = merged(withEnvironment(fromFile, flags, env, origins), flags)
   for (const key of leavesOf(flags)) origins.delete(key)
-  return parseConfig(tree, { baseDir: path === undefined ? cwd : dirname(path), handlersMustExist, origins })
+  return parseConfig(tree, { baseDir: path === undefined ? cwd : dirname(path), cwd, handlersMustExist, origins })
 }
 
 function findFile(cwd: string, file: string | undefined): string | undefined {

@@ -7,14 +7,16 @@ import { isAbsolute, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { z } from 'zod'
 import { UserError } from '../kernel/errors.js'
-import type { Config, QueueConfig } from './config.js'
+import type { Config, QueueConfig, SessionConfig } from './config.js'
 import { configKeys, configSchema, namesAt, type ParsedConfig } from './config-schema.js'
 import { defaultLogFormat } from './pino-logger.js'
 import { redactUrl } from './redis.js'
 
 export interface ParseOptions {
-  /** What relative handler paths are relative to: the folder of the config file. */
+  /** What paths of handlers, commands and repositories are relative to: the folder of the config file. */
   readonly baseDir: string
+  /** What the runtime folder is relative to. Default: the working folder. */
+  readonly cwd?: string
   /** False for whoever runs no jobs, and may live where the handlers are not. Default true. */
   readonly handlersMustExist?: boolean
   /** Where a key's value came from when not from the input itself, to name it in messages: key → `UNSTUCK_PORT`. */
@@ -32,25 +34,27 @@ export function parseConfig(input: unknown, options: ParseOptions): Config {
     refuse(parsed.error.issues.flatMap((issue) => problemsOf(issue, input, options.origins)))
     throw new UserError('CONFIG_INVALID', 'config: not valid')
   }
-  const config = complete(parsed.data, options.baseDir)
+  const config = complete(parsed.data, options.baseDir, options.cwd ?? process.cwd())
   refuse([...queueProblems(parsed.data), ...contradictionsIn(config)])
   if (options.handlersMustExist ?? true) checkHandlers(config)
   return deepFreeze(config)
 }
 
+/** One line, whatever the names in it hold. */
 function refuse(problems: readonly string[]): void {
-  if (problems.length > 0) throw new UserError('CONFIG_INVALID', problems.join('; '))
+  if (problems.length > 0) throw new UserError('CONFIG_INVALID', problems.join('; ').replace(/\p{Cc}+/gu, ' '))
 }
 
 /** Fills in the defaults that follow from other keys. */
-function complete(parsed: ParsedConfig, baseDir: string): Config {
+function complete(parsed: ParsedConfig, baseDir: string, cwd: string): Config {
   const { redis, loops, watchdog, http, supervisor, log } = parsed
   const pollStaleThresholdMs = loops.pollStaleThresholdMs ?? Math.max(60_000, 10 * loops.pollIntervalMs)
-  const queues = Object.entries(parsed.queues).map(([name, { session: _, ...queue }]): [string, QueueConfig] => [
+  const queues = Object.entries(parsed.queues).map(([name, queue]): [string, QueueConfig] => [
     name,
     {
       ...queue,
       handler: queue.handler === undefined ? undefined : handlerPath(queue.handler, baseDir),
+      session: queue.session && sessionOf(queue.session, baseDir),
       notMovingAfterMs: queue.notMovingAfterMs ?? 2 * pollStaleThresholdMs,
     },
   ])
@@ -61,7 +65,12 @@ function complete(parsed: ParsedConfig, baseDir: string): Config {
     heartbeat: parsed.heartbeat,
     watchdog: { ...watchdog, deadmanUrl: watchdog.deadmanUrl },
     http: { ...http, token: http.token },
-    supervisor: { ...supervisor, name: supervisor.name, group: supervisor.group },
+    supervisor: {
+      ...supervisor,
+      name: supervisor.name,
+      group: supervisor.group,
+      runtimeDir: resolve(cwd, supervisor.runtimeDir),
+    },
     log: { level: log.level, format: log.format ?? defaultLogFormat() },
   }
 }
@@ -69,6 +78,15 @@ function complete(parsed: ParsedConfig, baseDir: string): Config {
 function handlerPath(handler: string, baseDir: string): string {
   if (handler.startsWith('file:')) return fileURLToPath(handler)
   return isAbsolute(handler) ? handler : resolve(baseDir, handler)
+}
+
+function sessionOf(session: NonNullable<ParsedConfig['queues'][string]['session']>, baseDir: string): SessionConfig {
+  const { command, workspace } = session
+  return {
+    ...session,
+    command: command.includes('/') ? resolve(baseDir, command) : command,
+    workspace: { git: workspace.git === undefined ? undefined : resolve(baseDir, workspace.git), base: workspace.base },
+  }
 }
 
 /** Why a queue cannot have this name, or undefined when it can. BullMQ and Redis Cluster read `:`, `{` and `}` themselves. */
@@ -81,13 +99,22 @@ function queueProblems(parsed: ParsedConfig): string[] {
   return Object.entries(parsed.queues).flatMap(([name, queue]) => {
     const problem = queueNameProblem(name)
     if (problem) return [`queues: ${problem}`]
-    if (queue.session !== undefined) {
-      return [`queues.${name}.session: the session runner is not part of this version; use handler`]
-    }
-    return queue.handler === undefined
-      ? [`queues.${name}.handler: missing; name the module whose default export runs a job`]
-      : []
+    return [...runnerProblems(name, queue), ...workspaceProblems(name, queue.session)]
   })
+}
+
+function runnerProblems(name: string, { handler, session }: ParsedConfig['queues'][string]): string[] {
+  if (handler !== undefined && session !== undefined) {
+    return [`queues.${name}: has a handler and a session; keep the one that runs its jobs`]
+  }
+  return handler === undefined && session === undefined
+    ? [`queues.${name}.handler: missing; name the module whose default export runs a job, or a session`]
+    : []
+}
+
+function workspaceProblems(name: string, session: ParsedConfig['queues'][string]['session']): string[] {
+  if (session?.workspace.base === undefined || session.workspace.git !== undefined) return []
+  return [`queues.${name}.session.workspace.base: there is no repository to take it from; set workspace.git or remove it`]
 }
 
 /** Values that are fine alone and cannot hold together. */
@@ -155,7 +182,7 @@ function problemsOf(issue: z.core.$ZodIssue, input: unknown, origins?: ReadonlyM
     })
   }
   const origin = origins?.get(key) ?? origins?.get(anyQueue(issue.path))
-  const value = isSecret(key) ? '' : shownValue(issue.path.reduce(memberOf, input))
+  const value = isSecret(anyQueue(issue.path)) ? '' : shownValue(issue.path.reduce(memberOf, input))
   return [`${key || 'config'}${origin ? ` (from ${origin})` : ''}: ${expectationOf(issue)}${value && `, not ${value}`}`]
 }
 
@@ -169,8 +196,6 @@ function expectationOf(issue: z.core.$ZodIssue): string {
       return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`
     case 'invalid_type':
       return `must be ${typeNames[issue.expected] ?? `of type ${issue.expected}`}`
-    case 'invalid_union':
-      return 'must be a text'
     default:
       return issue.message
   }
@@ -200,8 +225,9 @@ function anyQueue(path: readonly PropertyKey[]): string {
   return path.map((part, depth) => (depth === 1 && path[0] === 'queues' ? 'NAME' : String(part))).join('.')
 }
 
+/** What is inside a secret is one too. */
 function isSecret(key: string): boolean {
-  return configKeys().some((known) => known.secret && known.key === key)
+  return configKeys().some((known) => known.secret && `${key}.`.startsWith(`${known.key}.`))
 }
 
 /** The known name that a misspelt one most likely means, or undefined when none is near. */
@@ -237,9 +263,10 @@ function deepFreeze<T>(value: T): T {
 
 /** What is in force, to print: secrets are hidden, an address keeps its host. */
 export function describeConfig(config: Config): Record<string, unknown> {
-  const { redis, watchdog, http } = config
+  const { redis, queues, watchdog, http } = config
   return {
     ...config,
+    queues: Object.fromEntries(Object.entries(queues).map(([name, queue]) => [name, describeQueue(queue)])),
     redis: { ...redis, url: redis.url === undefined ? undefined : redactUrl(redis.url) },
     watchdog: {
       ...watchdog,
@@ -247,4 +274,10 @@ export function describeConfig(config: Config): Record<string, unknown> {
     },
     http: { ...http, token: http.token === undefined ? undefined : '(hidden)' },
   }
+}
+
+function describeQueue(queue: QueueConfig): Record<string, unknown> {
+  if (!queue.session) return { ...queue }
+  const env = Object.entries(queue.session.env).map(([name, value]) => [name, value === true ? true : '(hidden)'])
+  return { ...queue, session: { ...queue.session, env: Object.fromEntries(env) } }
 }

@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { z } from 'zod'
-import type { AttemptsConfig, Config, QueueConfig } from './config.js'
+import type { AttemptsConfig, Config, QueueConfig, SessionConfig } from './config.js'
 
 interface FieldInfo {
   /** The variables that set it, the first that is set wins. */
@@ -17,7 +17,7 @@ interface FieldInfo {
 
 const fields = z.registry<FieldInfo & { readonly kind: FieldKind }>()
 
-type FieldKind = 'number' | 'boolean' | 'text' | 'list'
+type FieldKind = 'number' | 'boolean' | 'text' | 'list' | 'object'
 
 function field<T extends z.ZodType>(kind: FieldKind, schema: T, info: FieldInfo = {}): T {
   fields.add(schema, { kind, ...info })
@@ -39,6 +39,10 @@ const keyPrefix = z.string().regex(/^[^\s]{1,64}$/, 'must be 1 to 64 characters 
 const redisUrl = z.string().regex(/^rediss?:\/\/\S+$/, 'must be an address like redis://host:6379 (rediss:// for TLS)')
 const token = z.string().regex(/^[\x21-\x7e]+$/, 'must be printable characters without blanks')
 const port = (preset: number, env: string) => count(0, 65_535, preset, { env: [env] })
+const pathText = z.string().regex(/^[^\p{Cc}]+$/u, 'must be a path without control characters')
+const argument = z.string().refine((text) => !text.includes('\0'), 'must not hold a NUL')
+/** What git would read as an option, or cannot be given to it. */
+const gitName = z.string().regex(/^[^-\p{Cc}][^\p{Cc}]*$/u, 'must not be empty, begin with "-" or hold control characters')
 
 const redis = z.strictObject({
   url: field('text', redisUrl.optional(), {
@@ -60,10 +64,43 @@ const attempts = z.strictObject({
   provenAfterMs: durationMs(0, 60_000),
 })
 
+const envValue = z.union([argument, z.literal(true)], 'must be a text without NUL, or true to pass on what the supervisor has')
+
+/** Refuses names here and not by the record's key type, so that each is named by itself. */
+const sessionEnv = z.record(z.string(), envValue).superRefine((env, context) => {
+  for (const name of Object.keys(env)) {
+    const problem = envNameProblem(name)
+    if (problem) context.addIssue({ code: 'custom', path: [name], message: problem })
+  }
+})
+
+function envNameProblem(name: string): string | undefined {
+  if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) return 'is no name of a variable; use letters, digits and "_"'
+  return name.startsWith('UNSTUCK_') ? 'names that begin with UNSTUCK_ are set by the supervisor; choose another' : undefined
+}
+
+const session = z.strictObject({
+  command: field('text', pathText, { shown: 'required' }),
+  args: field('list', z.array(argument).max(1000).default([])),
+  env: field('object', sessionEnv.default({}), { secret: true }),
+  workspace: z
+    .strictObject({
+      git: field('text', pathText.optional(), { shown: 'none: a fresh folder' }),
+      base: field('text', gitName.optional(), { shown: 'what the repository has checked out' }),
+    })
+    .prefault({}),
+  keep: choice(['never', 'failed', 'always'], 'never'),
+  tmux: field('boolean', z.boolean().default(false)),
+  graceMs: durationMs(0, 10_000),
+  logBytes: count(4096, 1_073_741_824, 1_048_576),
+  permanentExitCodes: field('list', z.array(whole(1, 255)).max(255).default([])),
+})
+
 const queue = z.strictObject({
-  handler: field('text', z.union([z.string().min(1), z.instanceof(URL).transform(String)]).optional(), { shown: 'required' }),
-  /** Known so that it gets its own answer; not part of this version. */
-  session: z.unknown().optional(),
+  handler: field('text', z.union([z.string().min(1), z.instanceof(URL).transform(String)], 'must be a text').optional(), {
+    shown: 'required, or a session',
+  }),
+  session: session.optional(),
   threads: field('number', whole(1, 1024).prefault(availableParallelism), { env: ['UNSTUCK_THREADS'], shown: 'cores' }),
   jobsPerThread: count(1, 10_000, 1, { env: ['UNSTUCK_JOBS_PER_THREAD'] }),
   concurrency: count(1, 10_000, 4, { env: ['UNSTUCK_CONCURRENCY'] }),
@@ -120,6 +157,7 @@ const supervisor = z.strictObject({
   group: field('text', label.optional(), { env: ['UNSTUCK_GROUP'], shown: 'none' }),
   port: port(7374, 'UNSTUCK_SUPERVISOR_PORT'),
   drainMs: durationMs(0, 30_000),
+  runtimeDir: field('text', pathText.default('.unstuck/run'), { env: ['UNSTUCK_RUNTIME_DIR'] }),
 })
 
 const log = z.strictObject({
@@ -145,15 +183,31 @@ export type ParsedConfig = z.output<typeof configSchema>
 
 type Settable<T> = { readonly [K in keyof T]?: T[K] | undefined }
 
-export interface QueueInput extends Settable<Omit<QueueConfig, 'handler' | 'attempts' | 'release' | 'breaker'>> {
-  /** The module whose default export runs a job: a path relative to the config file, or a file URL. */
-  readonly handler: string | URL
+export interface SessionInput extends Settable<Omit<SessionConfig, 'command' | 'workspace'>> {
+  /** With a slash: a path relative to the config file. Without: looked for on PATH. Never given to a shell. */
+  readonly command: string
+  /** `git` is a repository's path, relative to the config file. */
+  readonly workspace?: Settable<SessionConfig['workspace']>
+}
+
+/** What runs the jobs: the one or the other. */
+type RunnerInput =
+  | {
+      /** The module whose default export runs a job: a path relative to the config file, or a file URL. */
+      readonly handler: string | URL
+      readonly session?: undefined
+    }
+  | { readonly session: SessionInput; readonly handler?: undefined }
+
+interface QueueSettings extends Settable<Omit<QueueConfig, 'handler' | 'session' | 'attempts' | 'release' | 'breaker'>> {
   readonly attempts?: Settable<AttemptsConfig>
   readonly release?: Settable<QueueConfig['release']>
   readonly breaker?: Settable<QueueConfig['breaker']>
 }
 
-/** What a user writes: every key of the reference, all optional but each queue's handler. Durations are milliseconds. */
+export type QueueInput = QueueSettings & RunnerInput
+
+/** What a user writes: every key of the reference, all optional but each queue's handler or session. Durations are milliseconds. */
 export type ConfigInput = { readonly [S in Exclude<keyof Config, 'queues'>]?: Settable<Config[S]> } & {
   readonly queues?: Readonly<Record<string, QueueInput>>
 }
@@ -191,9 +245,11 @@ function keysIn(schema: z.ZodObject, prefix: string): ConfigKey[] {
   })
 }
 
-/** The object schema behind defaults and behind the names of a record. */
+/** The object schema behind defaults, behind what may be missing and behind the names of a record. */
 function objectIn(schema: unknown): { schema: z.ZodObject; named: boolean } | undefined {
-  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault) return objectIn(schema.unwrap())
+  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) {
+    return objectIn(schema.unwrap())
+  }
   if (schema instanceof z.ZodRecord) {
     const inner = objectIn(schema.valueType)
     return inner && { ...inner, named: true }

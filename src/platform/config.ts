@@ -53,6 +53,8 @@ export interface SupervisorConfig {
   readonly group: string | undefined
   readonly port: number
   readonly drainMs: number
+  /** Absolute path. The folders of sessions lie in it. */
+  readonly runtimeDir: string
 }
 
 export interface LogConfig {
@@ -71,9 +73,30 @@ export interface AttemptsConfig {
   readonly provenAfterMs: number
 }
 
+/** How a queue's jobs run as child processes. */
+export interface SessionConfig {
+  /** Absolute path, or a name without a slash that is looked for on PATH. Never given to a shell. */
+  readonly command: string
+  /** One that is exactly `{name}` is filled from the job. */
+  readonly args: readonly string[]
+  /** `true` passes the supervisor's own value on. Values are secret. */
+  readonly env: Readonly<Record<string, string | true>>
+  /** Without `git`: a fresh folder. `git` is the absolute path of a repository. */
+  readonly workspace: { readonly git: string | undefined; readonly base: string | undefined }
+  /** Whether folder, log and workspace stay after the end. */
+  readonly keep: 'never' | 'failed' | 'always'
+  readonly tmux: boolean
+  /** Between TERM and KILL. */
+  readonly graceMs: number
+  readonly logBytes: number
+  readonly permanentExitCodes: readonly number[]
+}
+
+/** A queue has a handler or a session, never both. */
 export interface QueueConfig {
   /** Absolute path of the handler module. */
   readonly handler: string | undefined
+  readonly session: SessionConfig | undefined
   readonly threads: number
   readonly jobsPerThread: number
   readonly concurrency: number
@@ -87,4 +110,9 @@ export interface QueueConfig {
   readonly noWorkerAfterMs: number
   readonly lockDurationMs: number
   readonly onStuck: 'report' | 'terminate'
+}
+
+/** How many jobs of the queue one supervisor runs at a time. */
+export function slotsOf(queue: Pick<QueueConfig, 'session' | 'concurrency' | 'threads' | 'jobsPerThread'>): number {
+  return queue.session ? queue.concurrency : queue.threads * queue.jobsPerThread
 }

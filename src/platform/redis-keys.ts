@@ -105,6 +105,8 @@ export interface QueueKeys {
   failures(group: string): string
   /** Sorted set of the jobs of a group that wait in `delayed` for its breaker, by the Redis time they were put there. */
   parked(group: string): string
+  /** Hash: job → the session (JSON) that a host runs of it, or must still clean up after. */
+  sessions(host: string): string
   job(id: string): string
   lock(id: string): string
 }
@@ -140,6 +142,7 @@ export function queueKeys(bullPrefix: string, queue: string): QueueKeys {
     losses: `${base}:unstuck:losses`,
     failures: (group) => `${base}:unstuck:failures:${group}`,
     parked: (group) => `${base}:unstuck:parked:${group}`,
+    sessions: (host) => `${base}:unstuck:sessions:${host}`,
     job: (id) => `${base}:${id}`,
     lock: (id) => `${base}:${id}:lock`,
   }

@@ -1,21 +1,20 @@
-/** One queue of a supervisor: its threads, the processes of its suspects and its BullMQ worker, started and ended together. */
+/** One queue of a supervisor: what runs its jobs and its BullMQ worker, started and ended together. */
 
 import { QueueWorker, type QueueWorkerEvents } from '../dispatch/bullmq-worker.js'
-import { ChildExecutor } from '../dispatch/child-executor.js'
-import { PiscinaExecutor } from '../dispatch/piscina-executor.js'
-import { suspectsApart } from '../dispatch/suspects-apart.js'
-import type { ThreadLogLine } from '../dispatch/thread-protocol.js'
+import type { SessionExecutor } from '../dispatch/session-executor.js'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import type { TerminateOrder } from '../heartbeat/sentinel-protocol.js'
 import { Service } from '../kernel/service.js'
 import type { Config, QueueConfig } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
 import { systemClock } from '../platform/system-clock.js'
+import { type QueueExecutor, queueExecutor } from './executors.js'
+import type { SessionHost } from './session-host.js'
 
 export interface QueueRunnerOptions {
   readonly config: Config
   readonly queue: string
-  readonly queueConfig: QueueConfig & { readonly handler: string }
+  readonly queueConfig: QueueConfig
   /** Index in the board's layout, of the queue and of its fetch loop. */
   readonly index: number
   readonly owner: string
@@ -23,50 +22,34 @@ export interface QueueRunnerOptions {
   readonly settings: string
   readonly redisUrl: string
   readonly board: BeatBoard
+  /** What sessions need of the supervisor; there when a queue of it has sessions. */
+  readonly host: SessionHost | undefined
   readonly events: QueueWorkerEvents
   readonly log: Logger
 }
 
-/** Turns of an event loop are stamped so many times within the threshold that judges them, at least every half second. */
-export const tickMsFor = (thresholdMs: number): number => Math.min(500, Math.max(25, Math.floor(thresholdMs / 20)))
-
 export class QueueRunner extends Service {
   readonly queue: string
   readonly worker: QueueWorker
-  readonly #threads: PiscinaExecutor
-  readonly #alone: ChildExecutor
+  readonly #executor: QueueExecutor
   readonly #log: Logger
   readonly #board: BeatBoard
   readonly #index: number
 
   constructor(options: QueueRunnerOptions) {
     super()
-    const { config, queue, queueConfig, index, board, events, log } = options
+    const { config, queue, queueConfig, index, board, events, log, host, owner } = options
     this.queue = queue
     this.#log = log
     this.#board = board
     this.#index = index
-    const running = {
-      board,
-      handler: queueConfig.handler,
-      tickMs: tickMsFor(config.heartbeat.threadBlockedMs),
-      onLog: ({ level, message, jobId, attempt }: ThreadLogLine) =>
-        log[level]({ event: 'job_log', queue, jobId, attempt }, message),
-    }
-    this.#alone = new ChildExecutor({ ...running, soloModule: new URL('./solo-process.js', import.meta.url) })
-    this.#threads = new PiscinaExecutor({
-      ...running,
-      queueIndex: index,
-      threads: queueConfig.threads,
-      jobsPerThread: queueConfig.jobsPerThread,
-      threadModule: new URL('./task-thread.js', import.meta.url),
-      onError: (error) => events.error(queue, error instanceof Error ? error : new Error(String(error))),
-    })
+    const onError = (error: unknown) => events.error(queue, error)
+    this.#executor = queueExecutor({ config, queue, queueConfig, index, owner, board, log, onError, host })
     this.worker = new QueueWorker({
       queue,
       queueIndex: index,
       config: queueConfig,
-      owner: options.owner,
+      owner,
       settings: options.settings,
       bullPrefix: config.redis.bullPrefix,
       redisUrl: options.redisUrl,
@@ -74,10 +57,15 @@ export class QueueRunner extends Service {
       heartbeatTimeoutMs: config.heartbeat.timeoutMs,
       board,
       loop: board.loopWriter(index),
-      executor: suspectsApart(this.#threads, this.#alone),
+      executor: this.#executor.executor,
       clock: systemClock,
       events,
     })
+  }
+
+  /** A queue of sessions. */
+  get sessions(): SessionExecutor | undefined {
+    return this.#executor.sessions
   }
 
   protected override async onStart(): Promise<void> {
@@ -91,7 +79,7 @@ export class QueueRunner extends Service {
     const { jobId, attempt: number, cause, ageMs } = order
     this.#log.warn(
       { event: 'terminated', queue: this.queue, jobId, attempt: number, cause, ageMs },
-      `TERMINATED job:${this.queue}/${jobId}: ${cause} for ${Math.round(ageMs / 1000)} s; its ${attempt.job.alone ? 'process is ended' : 'thread is replaced'}`,
+      `TERMINATED job:${this.queue}/${jobId}: ${cause} for ${Math.round(ageMs / 1000)} s; its ${attempt.job.alone || this.sessions ? 'process is ended' : 'thread is replaced'}`,
     )
     attempt.kill(`${cause} for ${Math.round(ageMs / 1000)} s`)
   }
@@ -103,7 +91,7 @@ export class QueueRunner extends Service {
 
   protected override async onStop(): Promise<void> {
     // What was handed back must not go on running: the threads and processes end first.
-    await Promise.all([this.#threads.stop(), this.#alone.stop()])
+    await this.#executor.stop()
     await this.worker.stop()
   }
 }

@@ -1,5 +1,6 @@
 /** Puts the reconcile loop of a supervisor together: its store, what it tells the workers, and what it says. */
 import { readFile } from 'node:fs/promises'
+import { isAbsolute } from 'node:path'
 import type { Redis } from 'ioredis'
 import type { DispatchMetrics } from '../dispatch/prom-dispatch-metrics.js'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
@@ -18,6 +19,7 @@ import { redisReconcile } from '../recovery/redis-reconcile.js'
 import { settingsFingerprint } from '../recovery/reset-policy.js'
 import type { QueueRunner } from './queue-runner.js'
 import type { RecoveryLines } from './recovery-lines.js'
+import type { SessionHost } from './session-host.js'
 
 export interface ReconcileWiring {
   readonly config: Config
@@ -33,6 +35,8 @@ export interface ReconcileWiring {
   readonly lines: RecoveryLines
   readonly errors: Gatherer
   readonly log: Logger
+  /** When a queue has sessions. */
+  readonly host: SessionHost | undefined
 }
 
 /**
@@ -44,33 +48,35 @@ const LEASE_INTERVALS = 1.5
 const AHEAD_OF_NEXT_MS = 1000
 
 export function wireReconcile(wiring: ReconcileWiring): PollLoop {
-  const { config, queues, runners, owner, redis, board, lines, errors } = wiring
+  const { config, queues, runners, owner, redis, board, lines, errors, host } = wiring
   const { loops, heartbeat } = config
   const loop = board.loopWriter(queues.size)
   loop.state('polling')
+  const port = redisReconcile({
+    redis,
+    keys: fleetKeys(config.redis.prefix),
+    bullPrefix: config.redis.bullPrefix,
+    owner,
+    leaseMs: LEASE_INTERVALS * loops.pollIntervalMs,
+    // Its looks are an interval apart, which is no pause of its own.
+    observer: new Observer({ timeoutMs: heartbeat.timeoutMs, pauseMs: heartbeat.timeoutMs + loops.pollIntervalMs }),
+    clock: systemClock,
+    rulesOf: (queue) => rulesOf(wiring, queue),
+  })
   return reconcileLoop({
     queues: [...queues.keys()],
     intervalMs: loops.pollIntervalMs,
     probe: boardLoopProbe(loop, board),
     onError: (error) => errors.add(`reconcile: ${messageOf(error)}`),
     onReaped: (queue, orphans) => sayReaped(wiring, queue, orphans),
+    ...(host ? { onGhosts: (queue, judges) => host.findGhosts(queue, judges, port.beats) } : {}),
     onReset: (queue, by, count) => lines.reset(queue, by, [], count),
     onBreakers: async (queue, open) => {
       const runner = runners.find((candidate) => candidate.queue === queue)
       runner?.worker.ledger.breakers.learn(open)
       await runner?.worker.prove()
     },
-    port: redisReconcile({
-      redis,
-      keys: fleetKeys(config.redis.prefix),
-      bullPrefix: config.redis.bullPrefix,
-      owner,
-      leaseMs: LEASE_INTERVALS * loops.pollIntervalMs,
-      // Its looks are an interval apart, which is no pause of its own.
-      observer: new Observer({ timeoutMs: heartbeat.timeoutMs, pauseMs: heartbeat.timeoutMs + loops.pollIntervalMs }),
-      clock: systemClock,
-      rulesOf: (queue) => rulesOf(wiring, queue),
-    }),
+    port,
   })
 }
 
@@ -98,13 +104,17 @@ function sayReaped({ metrics, log }: ReconcileWiring, queue: string, orphans: re
   )
 }
 
-/** @returns queue → fingerprint of its settings; a handler that cannot be read is one that is missing, and counts as such */
-export async function readSettings(
-  queues: readonly (readonly [string, QueueConfig & { readonly handler: string }])[],
-): Promise<Map<string, string>> {
-  const read = queues.map(async ([queue, config]) => {
-    const content = await readFile(config.handler).catch(() => 'missing')
-    return [queue, settingsFingerprint(config, content)] as const
-  })
+/** @returns queue → fingerprint of its settings; a file that cannot be read is one that is missing, and counts as such */
+export async function readSettings(queues: readonly (readonly [string, QueueConfig])[]): Promise<Map<string, string>> {
+  const read = queues.map(async ([queue, config]) => [queue, settingsFingerprint(config, await codeOf(config))] as const)
   return new Map(await Promise.all(read))
+}
+
+/** What runs the queue's jobs, the same on every host. */
+async function codeOf({ handler, session }: QueueConfig): Promise<string> {
+  const file = handler ?? session?.command ?? ''
+  const content = isAbsolute(file) ? await readFile(file, 'latin1').catch(() => 'missing') : file
+  if (!session) return content
+  const { args, env, workspace, permanentExitCodes, tmux } = session
+  return JSON.stringify([content, args, env, workspace.base, permanentExitCodes, tmux])
 }

@@ -7,6 +7,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
+import type { Redis } from 'ioredis'
 import { type DispatchMetrics, dispatchMetrics } from '../dispatch/prom-dispatch-metrics.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'
 import type { SentinelData, SupervisorOrder } from '../heartbeat/sentinel-protocol.js'
@@ -15,7 +16,7 @@ import { messageOf, UserError } from '../kernel/errors.js'
 import { Gatherer } from '../kernel/gatherer.js'
 import type { PollLoop } from '../kernel/poll-loop.js'
 import { Service } from '../kernel/service.js'
-import type { Config, QueueConfig } from '../platform/config.js'
+import { type Config, type QueueConfig, slotsOf } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
 import { processRegistry } from '../platform/prom-metrics.js'
 import { checkRedis, connectRedis } from '../platform/redis.js'
@@ -23,10 +24,12 @@ import { systemClock } from '../platform/system-clock.js'
 import { VERSION } from '../platform/version.js'
 import { ownerName } from '../recovery/orphan-policy.js'
 import { RESETS_BY } from '../recovery/reset-policy.js'
-import { QueueRunner, tickMsFor } from './queue-runner.js'
+import { tickMsFor } from './executors.js'
+import { QueueRunner } from './queue-runner.js'
 import { readSettings, wireReconcile } from './reconcile-wiring.js'
 import { type RecoveryLines, recoveryLines } from './recovery-lines.js'
 import { type SentinelHost, startSentinel } from './sentinel-host.js'
+import { SessionHost } from './session-host.js'
 
 export interface SupervisorOptions {
   readonly config: Config
@@ -39,7 +42,7 @@ export interface SupervisorOptions {
   readonly onDrainOrder: () => void
 }
 
-type RunnableQueue = readonly [name: string, config: QueueConfig & { readonly handler: string }]
+type RunnableQueue = readonly [name: string, config: QueueConfig]
 
 /** How long a handler may go on after its signal aborted, milliseconds. */
 const ABORT_GRACE_MS = 1000
@@ -59,6 +62,7 @@ export class Supervisor extends Service {
   #runners: QueueRunner[] = []
   #sentinel: SentinelHost | undefined
   #reconcile: PollLoop | undefined
+  #host: SessionHost | undefined
   #server: SupervisorServer | undefined
   #closeRedis: (() => void) | undefined
   #tick: NodeJS.Timeout | undefined
@@ -72,7 +76,11 @@ export class Supervisor extends Service {
     this.#queues = runnableQueues(options)
     this.#board = BeatBoard.create(
       {
-        queues: this.#queues.map(([name, { threads, jobsPerThread }]) => ({ name, threads, slots: threads * jobsPerThread })),
+        queues: this.#queues.map(([name, queue]) => ({
+          name,
+          threads: queue.session ? 0 : queue.threads,
+          slots: slotsOf(queue),
+        })),
         loops: [...this.#queues.map(([queue]) => ({ loop: 'fetch' as const, queue })), { loop: 'reconcile' as const }],
       },
       systemClock.monotonicMs,
@@ -110,6 +118,8 @@ export class Supervisor extends Service {
     this.#tick = setInterval(() => this.#board.mainTurned(), tickMsFor(config.heartbeat.loopBlockedMs))
     this.#sentinel = await this.#register(redisUrl)
     const settings = await readSettings(this.#queues)
+    if (this.#queues.some(([, { session }]) => session)) this.#host = this.#sessionHost(redis)
+    await this.#host?.socket.start()
     await this.#startQueues(redisUrl, settings)
     this.#reconcile = wireReconcile({
       config,
@@ -123,6 +133,7 @@ export class Supervisor extends Service {
       lines: this.#lines,
       errors: this.#errors,
       log,
+      host: this.#host,
     })
     await this.#reconcile.start()
     this.#board.processState = 'running'
@@ -177,8 +188,9 @@ export class Supervisor extends Service {
       loops: config.loops,
       queues: this.#queues.map(([name, queue]) => ({
         name,
-        slots: queue.threads * queue.jobsPerThread,
+        slots: slotsOf(queue),
         silentAfterMs: queue.silentAfterMs,
+        ...(queue.session ? { launchTimeoutMs: queue.launchTimeoutMs } : {}),
         lockDurationMs: queue.lockDurationMs,
         onStuck: queue.onStuck,
       })),
@@ -186,6 +198,22 @@ export class Supervisor extends Service {
       redisUrl,
       prefix: config.redis.prefix,
     }
+  }
+
+  #sessionHost(redis: Redis): SessionHost {
+    const { config, log } = this.#options
+    const me = { supervisor: this.#name, incarnation: this.incarnation }
+    const runners = () => this.#runners
+    return new SessionHost({
+      config,
+      redis,
+      me,
+      owner: this.#owner,
+      runners,
+      metrics: this.#metrics,
+      errors: this.#errors,
+      log,
+    })
   }
 
   async #startQueues(redisUrl: string, settings: ReadonlyMap<string, string>): Promise<void> {
@@ -202,6 +230,7 @@ export class Supervisor extends Service {
           settings: settings.get(queue) ?? '',
           redisUrl,
           board: this.#board,
+          host: this.#host,
           log,
           events: {
             firstStart: this.#metrics.firstStart,
@@ -230,6 +259,8 @@ export class Supervisor extends Service {
     if (this.#runners.length > 0) await this.#drain(config.supervisor.drainMs)
     await this.#reconcile?.stop()
     await Promise.all(this.#runners.map((runner) => runner.stop()))
+    await this.#host?.socket.stop()
+    this.#host?.lines.flush()
     this.#lines.flush()
     await this.#sentinel?.goodbye(GOODBYE_TIMEOUT_MS)
     await this.#sentinel?.terminate()
@@ -285,8 +316,6 @@ function runnableQueues({ config, queues }: SupervisorOptions): RunnableQueue[] 
         'QUEUE_UNKNOWN',
         `queue "${name}": not in the config (configured: ${known}); add queues.${name} or correct --queue`,
       )
-    if (queue.handler === undefined)
-      throw new UserError('CONFIG_INVALID', `queues.${name}.handler: missing; name the module that runs its jobs`)
-    return [name, { ...queue, handler: queue.handler }] as const
+    return [name, queue] as const
   })
 }

@@ -124,7 +124,8 @@ function isShownAs(id: string, shown: string): boolean {
   return Buffer.byteLength(id) > MAX_ID_BYTES && Buffer.byteLength(shown) > MAX_ID_BYTES - 4 && id.startsWith(shown)
 }
 
-function isLost(owner: OwnerName, beat: SeenBeat | undefined): boolean {
+/** Its owner's beat is silent beyond its timeout, said goodbye, or is another incarnation's. */
+export function isLost(owner: OwnerName, beat: SeenBeat | undefined): boolean {
   if (!beat || beat.incarnation === undefined) return true
   return beat.incarnation !== owner.incarnation || beat.bye || beat.overdueMs > 0
 }

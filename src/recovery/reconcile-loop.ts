@@ -41,6 +41,8 @@ export interface ReconcileLoopOptions {
   /** Told each cycle, whoever holds the lease: the groups whose breaker is open. */
   readonly onBreakers: (queue: string, open: readonly string[]) => Promise<void> | void
   readonly onError: (error: unknown) => void
+  /** Queues of sessions: cleans up on this host, whoever holds the lease. @param judges whether silence proves anything now */
+  readonly onGhosts?: (queue: string, judges: boolean) => Promise<void>
 }
 
 /** What one supervisor remembers of a queue from cycle to cycle. */
@@ -83,6 +85,9 @@ async function reconcileQueue(options: ReconcileLoopOptions, memory: QueueMemory
   const { sight, phase, restarts } = cycle
   phase('breakers')
   await onBreakers(queue, await port.openBreakers(queue))
+  phase('ghosts')
+  // Before the orphans: what is adopted is none.
+  await options.onGhosts?.(queue, sight.judges === 'all')
   phase('lease')
   if (!(await port.lease(queue))) return forget(memory)
   // Whoever may not judge changes nothing, but keeps the lease: the next one would know no more.

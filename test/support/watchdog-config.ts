@@ -9,6 +9,7 @@ export function testConfig({ redisUrl, http = {} }: { redisUrl: string; http?: P
         name,
         {
           handler: undefined,
+          session: undefined,
           threads: 1,
           jobsPerThread: 1,
           concurrency: 1,
@@ -43,7 +44,7 @@ export function testConfig({ redisUrl, http = {} }: { redisUrl: string; http?: P
       deadmanUrl: undefined,
     },
     http: { host: '127.0.0.1', port: 0, token: undefined, ...http },
-    supervisor: { name: undefined, group: undefined, port: 0, drainMs: 1000 },
+    supervisor: { name: undefined, group: undefined, port: 0, drainMs: 1000, runtimeDir: '/nowhere' },
     log: { level: 'silent', format: 'json' },
   }
 }

@@ -17,6 +17,7 @@ const room = (changed: Partial<ExplainInput['room']>) => ({
   room: { eligible: 2, free: 1, maxed: false, limitedMs: 0, ...changed },
 })
 const carrier = { supervisor: 's1', slot: 2, runningMs: 61_000, silentMs: 2000, step: 'charge', stepMs: 12_000 }
+const launching = { ...carrier, slot: 0, step: 'launch workspace', launching: true } as const
 const parkedBy = { openedAt: T - 60_000, nextProbeAt: T + 5000, failures: 20 }
 
 describe('explain', () => {
@@ -29,6 +30,7 @@ describe('explain', () => {
     ['cancelled', 'cancelled', setup({ state: 'failed', kind: 'cancelled' })],
     ['cooldown', 'exhausted', setup({ state: 'failed', kind: 'exhausted', cooldownUntil: T })],
     ['running', 'running', setup({ state: 'active' }, { carrier })],
+    ['launching', 'launching', setup({ state: 'active' }, { carrier: launching })],
     ['orphaned', 'running', setup({ state: 'active' })],
     ['scheduled', 'scheduled', setup({ state: 'delayed', dueAt: 0 })],
     ['backing_off', 'backing-off', setup({ state: 'delayed', dueAt: 0, attemptsMade: 2 })],
@@ -51,6 +53,11 @@ describe('explain', () => {
       'running',
       'runs on supervisor s1 for 61.0 s, in step charge for 12.0 s; last sign of life 2.0 s ago',
       setup({ state: 'active' }, { carrier }),
+    ],
+    [
+      'launching',
+      'its session is started by supervisor s1 since 61.0 s: launch workspace',
+      setup({ state: 'active' }, { carrier: launching }),
     ],
     [
       'backing off',
@@ -113,6 +120,15 @@ describe('explain', () => {
     expect(setup({ state: 'delayed', dueAt: Number.MAX_SAFE_INTEGER })).toMatchObject({
       retryAt: '+275760-09-13T00:00:00.000Z',
     })
+  })
+
+  it('D12: shows the last output of a session, and who starts it', () => {
+    expect(setup({ state: 'active', output: 'cloning' }, { carrier: launching })).toMatchObject({
+      output: 'cloning',
+      supervisor: 's1',
+      step: 'launch workspace',
+    })
+    expect(setup({ state: 'active' }, { carrier: launching })).not.toHaveProperty('slot')
   })
 
   it('shows who carries a running job, and nothing of that for any other', () => {

@@ -33,9 +33,9 @@ function setup(alone: readonly string[] = []) {
 describe('an executor that keeps suspects apart', () => {
   it('runs a suspect alone and every other job in a thread', async () => {
     const { executor, log } = setup()
-    await executor.run(TASK)
-    await executor.run({ ...TASK, id: 'j2', alone: true })
-    await executor.run({ ...TASK, id: 'j3', alone: false })
+    await executor.run(TASK, 'token')
+    await executor.run({ ...TASK, id: 'j2', alone: true }, 'token')
+    await executor.run({ ...TASK, id: 'j3', alone: false }, 'token')
     expect(log).toEqual(['threads runs j1', 'alone runs j2', 'threads runs j3'])
   })
 

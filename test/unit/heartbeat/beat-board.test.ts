@@ -90,6 +90,17 @@ describe('board: the process and its loops', () => {
   })
 })
 
+describe('board: room', () => {
+  it.each([
+    ['threads', 2, 20, 28],
+    ['sessions, where adopted ones come on top of those that were fetched', 0, 20, 48],
+  ])('has cells for a queue of %s', (_, threads, slots, room) => {
+    const board = BeatBoard.create({ queues: [{ name: 'a', threads, slots }], loops: [] }, () => 0)
+    for (let n = 0; n < room; n += 1) expect(board.claimJob(0, `j${n}`, 1, 1)).toBeDefined()
+    expect(board.claimJob(0, 'one more', 1, 1)).toBeUndefined()
+  })
+})
+
 describe('board: threads', () => {
   it('places are numbered from 1 in each queue, and a successor takes the lowest free one with a new generation', () => {
     const { board } = testBoard()

@@ -146,6 +146,42 @@ describe('what is late in a beat', () => {
     ])
   })
 
+  it('D5 a launch beyond exactly its timeout since the claim, in its own phase, whatever else it shows', () => {
+    const queues = [
+      { queue: 'mail', slots: 4, busy: 1, eligible: true, silentAfterMs: 100, launchTimeoutMs: 60_000, onStuck: 'report' },
+    ] as const
+    const launching = { thread: 0, alone: true, launching: true, step: 'launch workspace', stepMs: 40_000 } as const
+    const at = (runningMs: number) => lateIn(setup({ queues, jobs: [job({ ...launching, runningMs, silentMs: 5000 })] }))
+    expect(at(60_000)).toEqual([])
+    expect(at(60_001)).toEqual([
+      {
+        kind: 'job',
+        subject: 'job:mail/j1',
+        cause: 'launch_overdue',
+        ageMs: 60_001,
+        thresholdMs: 60_000,
+        queue: 'mail',
+        thread: 0,
+        jobId: 'j1',
+        attempt: 2,
+        step: 'launch workspace',
+        phase: 'launch workspace',
+        stepMs: 40_000,
+      },
+    ])
+    expect(nextLateInMs(setup({ queues, jobs: [job({ ...launching, runningMs: 59_000 })] }))).toBe(1000)
+  })
+
+  it('D11 a session that has shown life, however old, only by its silence', () => {
+    const queues = [
+      { queue: 'mail', slots: 4, busy: 1, eligible: true, silentAfterMs: 300_000, launchTimeoutMs: 60_000, onStuck: 'report' },
+    ] as const
+    const at = (silentMs: number) =>
+      lateIn(setup({ queues, jobs: [job({ thread: 0, alone: true, runningMs: 1e9, silentMs })] }))
+    expect(at(300_000)).toEqual([])
+    expect(at(300_001)).toMatchObject([{ cause: 'job_silent' }])
+  })
+
   it('nothing, once the process has stopped', () => {
     expect(lateIn(setup({ state: 'stopped', main: { ageMs: 1e9, thresholdMs: 5000 } }))).toEqual([])
   })

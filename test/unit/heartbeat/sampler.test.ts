@@ -264,6 +264,45 @@ describe('sample of threads and jobs', () => {
     expect(sample().jobs).toMatchObject([{ id: 'a', thread: 0, alone: true }])
   })
 
+  it('D12 a session that is being started is shown as launching, with how long that may take, until it shows life', () => {
+    const [queue] = identity.queues
+    if (!queue) throw new Error('no queue')
+    const { board, time, take, sample, causes } = setup({ ...identity, queues: [{ ...queue, launchTimeoutMs: 4000 }] })
+    const ref = take('a')
+    board.jobLaunching(ref)
+    board.jobStep(ref, 'launch workspace', board.stamp())
+    time.freeze(4000)
+    board.jobAlive(ref)
+    expect(sample().queues).toMatchObject([{ launchTimeoutMs: 4000 }])
+    expect(sample().jobs).toMatchObject([
+      { thread: 0, alone: true, launching: true, step: 'launch workspace', runningMs: 4000 },
+    ])
+    expect(causes()).toEqual([])
+    time.freeze(1)
+    expect(causes()).toEqual(['launch_overdue'])
+    board.jobAlone(ref)
+    expect(sample().jobs).toMatchObject([{ thread: 0, alone: true }])
+    expect(sample().jobs[0]).not.toHaveProperty('launching')
+    expect(causes()).toEqual([])
+  })
+
+  it('A13 a launch is not late for the time during which the whole process stood still', () => {
+    const [queue] = identity.queues
+    if (!queue) throw new Error('no queue')
+    const who = { ...identity, queues: [{ ...queue, lockDurationMs: 2 * HOUR_MS, launchTimeoutMs: 4000 }] }
+    const { board, time, take } = setup(who)
+    board.jobLaunching(take('a'))
+    const pause = { from: time.nowMs, to: time.nowMs + HOUR_MS }
+    const causesAfter = (ms: number) => {
+      time.freeze(ms)
+      board.mainTurned()
+      const moment = { seq: 1, uptimeMs: 10, wallNow: WALL, monotonicNow: time.nowMs, pauses: [pause] }
+      return lateIn(sampleBeat(board, who, moment)).map(({ cause }) => cause)
+    }
+    expect(causesAfter(HOUR_MS + 4000)).toEqual([])
+    expect(causesAfter(1)).toEqual(['launch_overdue'])
+  })
+
   it('counts busy slots, and takes jobs only while it runs and its fetch loop does', () => {
     const { board, fetch, take, sample } = setup()
     const eligible = () => sample().queues[0]?.eligible

@@ -27,6 +27,15 @@ describe('terminations of jobs without a thread', () => {
     ])
   })
 
+  it('a launch that takes too long is ended, under its own cause', () => {
+    const job = jobOf({ thread: 0, alone: true, launching: true, runningMs: 60_001, silentMs: 10 })
+    const queues = [
+      { queue: 'img', slots: 2, busy: 1, eligible: true, silentAfterMs: 5000, launchTimeoutMs: 60_000, onStuck: 'terminate' },
+    ] as const
+    expect(ordersAfter(beatOf({ jobs: [job], queues }))).toMatchObject([{ jobId: '17', fence: 1, cause: 'launch_overdue' }])
+    expect(ordersAfter(beatOf({ jobs: [{ ...job, runningMs: 60_000 }], queues }))).toEqual([])
+  })
+
   it('a job that no thread has begun is left alone: nobody is to be charged for it', () => {
     expect(ordersAfter(beatWith({ thread: 0 }))).toEqual([])
   })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { messageOf, PermanentError, UserError } from '../../../src/kernel/errors.js'
+import { FenceLostError, isRefusal, messageOf, PermanentError, UserError } from '../../../src/kernel/errors.js'
 
 describe('errors', () => {
   it('a user error keeps its code, its one line and its cause', () => {
@@ -16,6 +16,13 @@ describe('errors', () => {
   it('a permanent error is known by a field that survives the loss of its class', () => {
     const { name, message, permanent } = new PermanentError('no such customer')
     expect({ name, message, permanent }).toEqual({ name: 'PermanentError', message: 'no such customer', permanent: true })
+  })
+
+  it('a lost fence is a refusal', () => {
+    const error = new FenceLostError('job a: is not ours')
+    expect(error).toBeInstanceOf(UserError)
+    expect(error.name).toBe('FenceLostError')
+    expect(isRefusal(error.code)).toBe(true)
   })
 
   it('anything thrown has a text', () => {

@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url'
 import fc from 'fast-check'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { UserError } from '../../../src/kernel/errors.js'
+import { slotsOf } from '../../../src/platform/config.js'
 import { loadConfig } from '../../../src/platform/config-load.js'
 import { describeConfig, parseConfig, queueNameProblem } from '../../../src/platform/config-parse.js'
 import { type ConfigInput, configKeys, defineConfig } from '../../../src/platform/config-schema.js'
@@ -50,7 +51,55 @@ describe('config defaults', () => {
     expect(config.loops).toEqual({ pollIntervalMs: 5000, pollStaleThresholdMs: 60_000, startGraceMs: 30_000 })
     expect(config.heartbeat).toEqual({ intervalMs: 1000, timeoutMs: 5000, loopBlockedMs: 5000, threadBlockedMs: 10_000 })
     expect(config.http).toEqual({ host: '127.0.0.1', port: 7373, token: undefined })
-    expect(config.supervisor).toEqual({ name: undefined, group: undefined, port: 7374, drainMs: 30_000 })
+    expect(config.supervisor).toEqual({
+      name: undefined,
+      group: undefined,
+      port: 7374,
+      drainMs: 30_000,
+      runtimeDir: join(process.cwd(), '.unstuck/run'),
+    })
+  })
+
+  it('completes a session, with paths beside the config file and a name for PATH as it is', () => {
+    const { a, b } = parse({
+      queues: {
+        a: { session: { command: 'claude' } },
+        b: {
+          session: { command: './agent.sh', workspace: { git: '..', base: 'main' }, env: { HOME: true }, keep: 'failed' },
+          concurrency: 7,
+        },
+      },
+    }).queues
+    expect(a?.handler).toBeUndefined()
+    expect(a?.session).toEqual({
+      command: 'claude',
+      args: [],
+      env: {},
+      workspace: { git: undefined, base: undefined },
+      keep: 'never',
+      tmux: false,
+      graceMs: 10_000,
+      logBytes: 1_048_576,
+      permanentExitCodes: [],
+    })
+    expect(b?.session).toMatchObject({
+      command: '/app/agent.sh',
+      workspace: { git: '/', base: 'main' },
+      env: { HOME: true },
+      keep: 'failed',
+    })
+    expect(b && slotsOf(b)).toBe(7)
+    const threads = parse({ queues: { q: { handler: 'x', threads: 3, jobsPerThread: 5 } } }).queues['q']
+    expect(threads && slotsOf(threads)).toBe(15)
+  })
+
+  it('puts the runtime folder into the working folder, not beside the config file', async () => {
+    const { dir, write } = setup()
+    mkdirSync(join(dir, 'etc'))
+    write('etc/unstuck.json', '{"supervisor":{"runtimeDir":"run"}}')
+    const load = (env: Record<string, string>) => loadConfig({ cwd: dir, file: 'etc/unstuck.json', env })
+    expect((await load({})).supervisor.runtimeDir).toBe(join(dir, 'run'))
+    expect((await load({ UNSTUCK_RUNTIME_DIR: '/var/run/u' })).supervisor.runtimeDir).toBe('/var/run/u')
   })
 
   it('gives each queue its own', () => {
@@ -132,13 +181,17 @@ describe('a config that is refused', () => {
       { queues: { a: { handler: 'x', attempts: { backoffMs: ['1s'] } } } },
       'queues.a.attempts.backoffMs.0: must be a number',
     ],
-    ['a queue without a handler', { queues: { a: {} } }, 'queues.a.handler: missing; name the module'],
-    ['a queue that is a text', { queues: { a: 'x.mjs' } }, 'queues.a: must be an object of keys and values, not "x.mjs"'],
     [
-      'a session',
-      { queues: { a: { session: { command: 'x' } } } },
-      'queues.a.session: the session runner is not part of this version; use handler',
+      'a queue with neither a handler nor a session',
+      { queues: { a: {} } },
+      'queues.a.handler: missing; name the module whose default export runs a job, or a session',
     ],
+    [
+      'a queue with both',
+      { queues: { a: { handler: 'x', session: { command: 'x' } } } },
+      'queues.a: has a handler and a session; keep the one that runs its jobs',
+    ],
+    ['a queue that is a text', { queues: { a: 'x.mjs' } }, 'queues.a: must be an object of keys and values, not "x.mjs"'],
     ['a colon in a queue name', { queues: { 'a:b': { handler: 'x' } } }, 'queues: the queue name "a:b" must be'],
   ])('%s', (_, input, message) => {
     expect(refusalOf(input)).toContain(message)
@@ -168,6 +221,43 @@ describe('a config that is refused', () => {
     expect(refusalOf(input)).toContain(message)
   })
 
+  it.each<[string, unknown, string]>([
+    ['no command', { args: [] }, '.command: must be a text'],
+    ['an empty command', { command: '' }, '.command: must be a path without control characters, not ""'],
+    ['a NUL in the command', { command: 'a\0' }, '.command: must be a path without control characters'],
+    [
+      'a misspelt key',
+      { command: 'x', workspace: { repo: '.', bas: 'b' } },
+      '.workspace.bas: unknown key; did you mean "base"?',
+    ],
+    ['a NUL in an argument', { command: 'x', args: ['a\0'] }, '.args.0: must not hold a NUL'],
+    ['an argument that is a number', { command: 'x', args: [1] }, '.args.0: must be a text, not 1'],
+    ['a variable of ours', { command: 'x', env: { UNSTUCK_FENCE: '1' } }, '.env.UNSTUCK_FENCE: names that begin with UNSTUCK_'],
+    ['a variable that is none', { command: 'x', env: { 'a=b': '1' } }, '.env.a=b: is no name of a variable'],
+    [
+      'a base that git takes for an option',
+      { command: 'x', workspace: { git: '.', base: '--upload-pack=x' } },
+      '.workspace.base: must not be empty, begin with "-"',
+    ],
+    ['a NUL in the base', { command: 'x', workspace: { git: '.', base: 'a\0' } }, '.workspace.base: must not'],
+    [
+      'a base of nothing',
+      { command: 'x', workspace: { base: 'main' } },
+      '.workspace.base: there is no repository to take it from',
+    ],
+    [
+      'a folder kept in another way',
+      { command: 'x', keep: 'yes' },
+      '.keep: must be "never" or "failed" or "always", not "yes"',
+    ],
+    ['a log too small', { command: 'x', logBytes: 4095 }, '.logBytes: must be at least 4096, not 4095'],
+    ['exit code 0', { command: 'x', permanentExitCodes: [0] }, '.permanentExitCodes.0: must be at least 1, not 0'],
+    ['exit code 256', { command: 'x', permanentExitCodes: [256] }, '.permanentExitCodes.0: must be at most 255, not 256'],
+    ['a command line', 'make test', ': must be an object of keys and values, not "make test"'],
+  ])('a session with %s', (_, session, message) => {
+    expect(refusalOf({ queues: { a: { session } } })).toContain(`queues.a.session${message}`)
+  })
+
   it('exactly at a limit is fine', () => {
     parse({ loops: { pollIntervalMs: 5000, pollStaleThresholdMs: 10_000 } })
     parse({ heartbeat: { intervalMs: 1000, timeoutMs: 2000 } })
@@ -175,6 +265,7 @@ describe('a config that is refused', () => {
     parse({ queues: { q: { handler: 'x', notMovingAfterMs: 60_001 } } })
     parse({ http: { host: '0.0.0.0', token: 'secret' } })
     parse({ http: { host: '::1' } })
+    parse({ queues: { q: { session: { command: 'x', logBytes: 4096, permanentExitCodes: [1, 255] } } } })
   })
 
   it('names everything that is wrong at once', () => {
@@ -188,7 +279,9 @@ describe('a config that is refused', () => {
       redis: { url: 'http://:hunter2@x' },
       http: { token: 'hunter2 two' },
       watchdog: { deadmanUrl: 'hunter2' },
+      queues: { a: { session: { command: 'x', env: { TOKEN: ['hunter2'], 'A B': 'hunter2', NUL: 'hunter2\0' } } } },
     })
+    expect(message).toContain('queues.a.session.env.TOKEN: must be a text without NUL, or true')
     expect(message).not.toContain('hunter2')
     expect(message).toContain('redis.url: must be an address like redis://host:6379')
   })
@@ -271,11 +364,16 @@ describe('config sources', () => {
 
   it('every variable reaches its key', async () => {
     const { load } = setup()
-    const samples = { number: '1000', boolean: 'false', text: 'debug', list: '' }
+    const samples = { number: '1000', boolean: 'false', text: 'debug', list: '', object: '' }
     for (const { key, env, kind } of configKeys()) {
       for (const name of env) {
         const value =
-          { 'redis.url': 'redis://h:1', 'watchdog.deadmanUrl': 'https://h/x', 'log.format': 'json' }[key] ?? samples[kind]
+          {
+            'redis.url': 'redis://h:1',
+            'watchdog.deadmanUrl': 'https://h/x',
+            'log.format': 'json',
+            'supervisor.runtimeDir': '/run/unstuck',
+          }[key] ?? samples[kind]
         const flags = { queues: { q: { handler: 'images.mjs' } }, ...(key === 'http.host' ? { http: { token: 't' } } : {}) }
         const config = await load({ env: { [name]: key === 'heartbeat.intervalMs' ? '500' : value }, flags }).catch(
           (error: Error) => error,
@@ -363,12 +461,14 @@ describe('describeConfig', () => {
           redis: { url: 'redis://me:hunter2@cache:1/3' },
           http: { token: 'hunter2' },
           watchdog: { deadmanUrl: 'https://hc.example/hunter2' },
+          queues: { a: { session: { command: 'x', env: { TOKEN: 'hunter2', HOME: true } } } },
         }),
       ),
     )
     expect(shown).not.toContain('hunter2')
     expect(shown).toContain('redis://cache:1/3')
     expect(shown).toContain('"pollIntervalMs":5000')
+    expect(shown).toContain('"env":{"TOKEN":"(hidden)","HOME":true}')
   })
 })
 
@@ -379,6 +479,8 @@ describe('configKeys', () => {
     expect(keys.get('heartbeat.timeoutMs')).toMatchObject({ env: ['UNSTUCK_HEARTBEAT_TIMEOUT_MS'], default: '5000' })
     expect(keys.get('queues.NAME.attempts.backoffMs')?.default).toBe('[30000,60000,120000,300000,600000]')
     expect(keys.get('http.token')).toMatchObject({ secret: true, default: 'none' })
-    expect(keys.size).toBe(45)
+    expect(keys.get('queues.NAME.session.env')).toMatchObject({ secret: true, default: '{}' })
+    expect(keys.get('queues.NAME.session.workspace.git')?.default).toBe('none: a fresh folder')
+    expect(keys.size).toBe(56)
   })
 })
