@@ -3,7 +3,9 @@ import { defineConfig } from 'vitest/config'
 /** Real processes and real signals take their time; a test that needs more than this says so itself. */
 const limits = { testTimeout: 60_000, hookTimeout: 60_000 }
 
-const SIDE_BY_SIDE = ['bad-input', 'cli', 'control', 'handlers', 'package'].map((name) => `test/e2e/${name}.test.ts`)
+const SIDE_BY_SIDE = ['launch-crashes', 'bad-input', 'cli', 'control', 'examples', 'handlers', 'package'].map(
+  (name) => `test/e2e/${name}.test.ts`,
+)
 
 const soak = {
   test: {

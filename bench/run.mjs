@@ -3,7 +3,7 @@
  *
  * --quick  few repetitions, under two minutes: shows that it runs, not how fast it is
  * --save   also writes bench/results/latest.json and the table in docs/performance.md
- * --only   of: throughput, supervision, attempts, recovery, memory, fleet-2, fleet-10000
+ * --only   of: throughput, supervision, attempts, recovery, sessions, memory, fleet-2, fleet-10000
  *
  * It brings its own Redis and ends everything that it started, on Ctrl-C too.
  */
@@ -18,6 +18,7 @@ import {
   LARGE_FLEET,
   memoryRows,
   recoveryRows,
+  sessionsRows,
   supervisionRows,
   throughputRows,
   watchdogRows,
@@ -25,6 +26,7 @@ import {
 import { markdownTable, textTable } from './lib/table.mjs'
 import { supervisorMemory } from './memory.mjs'
 import { recovery } from './recovery.mjs'
+import { sessions } from './sessions.mjs'
 import { ledgerCost, supervisionCost, throughput } from './throughput.mjs'
 import { watchdogCost } from './watchdog-cost.mjs'
 
@@ -38,6 +40,11 @@ const SIZES = flags.quick
       supervision: { processPairs: 1, pairs: 4, jobs: 4000 },
       attempts: { processPairs: 1, pairs: 4, jobs: 4000 },
       recovery: { jobs: 10_000, perSecond: 2000, cycles: 3 },
+      sessions: {
+        batch: { sessions: 100, concurrencies: [4, 16], rounds: 1 },
+        launches: 40,
+        live: { sessions: 50, windows: 1, windowMs: 5000 },
+      },
       cost: { cpuMs: 4000, windows: 1 },
       detection: { repetitions: 2, windowMs: 2000 },
     }
@@ -47,6 +54,11 @@ const SIZES = flags.quick
       supervision: { processPairs: 4, pairs: 5, jobs: 8000 },
       attempts: { processPairs: 4, pairs: 5, jobs: 8000 },
       recovery: { jobs: 100_000, perSecond: 5000, cycles: 20 },
+      sessions: {
+        batch: { sessions: 100, concurrencies: [4, 16], rounds: 7 },
+        launches: 300,
+        live: { sessions: 200, windows: 3, windowMs: 20_000 },
+      },
       cost: { cpuMs: 10_000, windows: 4 },
       detection: { repetitions: 40, windowMs: 40_000 },
     }
@@ -70,6 +82,10 @@ const sections = {
   async recovery(url) {
     const result = await recovery({ url, ...SIZES.recovery })
     return { result, rows: recoveryRows(result) }
+  },
+  async sessions(url) {
+    const result = await sessions({ url, ...SIZES.sessions })
+    return { result, rows: sessionsRows(result) }
   },
   async memory(url) {
     const result = await supervisorMemory({ url, inFlight: 100 })

@@ -19,7 +19,8 @@ function kept(child) {
 
 export function endAll() {
   for (const child of running) child.kill('SIGKILL')
-  rmSync(scratch, { recursive: true, force: true })
+  // Sessions end a moment after their supervisor, and write until then.
+  rmSync(scratch, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
 }
 
 /** A module of bench/lib in a process of its own; what it says on stderr is shown. */

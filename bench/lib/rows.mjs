@@ -102,6 +102,63 @@ export function recoveryRows({ jobs, idle, release }) {
   ]
 }
 
+const BATCH_SECONDS = 3
+const LAUNCH_MS = 15
+const SILENT_PERCENT = 2
+const inMs = ({ p50, p99 }) => `p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms`
+
+export function sessionsRows({ batches, launch, live }) {
+  return [...batches.flatMap(batchRows), ...launchRows(launch), ...liveRows(live)]
+}
+
+function batchRows({ concurrency, sessions, seconds, worstSeconds, firstSeconds, bareSeconds, rounds }) {
+  const title = `${sessions} sessions of \`true\`, ${concurrency} at a time`
+  return [
+    {
+      what: `${title}: first taken to last completed, median of ${rounds.length} (worst; the process's first)`,
+      value: `${seconds.toFixed(2)} s (${worstSeconds.toFixed(2)}; ${firstSeconds.toFixed(2)})`,
+      target: `≤ ${BATCH_SECONDS} s`,
+      met: seconds <= BATCH_SECONDS,
+    },
+    {
+      what: `${title}: against bare spawns of it`,
+      value: `${(seconds / bareSeconds).toFixed(1)} × ${bareSeconds.toFixed(2)} s`,
+    },
+  ]
+}
+
+function launchRows({ count, launched, ended, bare }) {
+  return [
+    {
+      what: `launch of a session: claimed to its command running (n = ${count})`,
+      value: inMs(launched),
+      target: `p50 ≤ ${LAUNCH_MS} ms`,
+      met: launched.p50 <= LAUNCH_MS,
+    },
+    { what: 'the same command by a bare spawn: called to running', value: inMs(bare) },
+    { what: 'end of a session: its command running to its job completed', value: inMs(ended) },
+  ]
+}
+
+function liveRows({ sessions, idlePercent, busyPercent, costPercent, idleMb, busyMb }) {
+  return [
+    {
+      what: `${sessions} live and silent sessions: supervisor CPU, without and with them`,
+      value: `${idlePercent.toFixed(1)} → ${busyPercent.toFixed(1)} % of a core`,
+    },
+    {
+      what: `${sessions} live and silent sessions: what they cost`,
+      value: `${costPercent.toFixed(1)} % of a core`,
+      target: `≤ ${SILENT_PERCENT} %`,
+      met: costPercent <= SILENT_PERCENT,
+    },
+    {
+      what: `${sessions} live and silent sessions: supervisor RSS, without and with them`,
+      value: `${whole(idleMb)} → ${whole(busyMb)} MB`,
+    },
+  ]
+}
+
 export function memoryRows({ idleMb, busyMb }) {
   return [
     { what: 'supervisor RSS, 2 threads, idle', value: `${whole(idleMb)} MB` },
