@@ -34,10 +34,16 @@ redis.call('HSET', sessions, ARGV[1], ARGV[4])
 return 1
 `)
 
-/** ARGV: id, fence. */
+/** ARGV: id, fence, owner. */
+export const OWNS_SESSION = redisScript(`${LUA_RECORD}
+local _, record = recordOf(ARGV[1])
+return tostring(record.fence) == ARGV[2] and record.owner == ARGV[3] and 1 or 0
+`)
+
+/** ARGV: id, fence, owner. */
 export const CLOSE_SESSION = redisScript(`${LUA_RECORD}
 local _, record = recordOf(ARGV[1])
-if tostring(record.fence) ~= ARGV[2] then return 0 end
+if tostring(record.fence) ~= ARGV[2] or record.owner ~= ARGV[3] then return 0 end
 return redis.call('HDEL', sessions, ARGV[1])
 `)
 

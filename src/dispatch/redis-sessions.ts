@@ -11,6 +11,7 @@ import {
   HOLDS,
   KEEP_OUTPUT,
   OPEN_SESSION,
+  OWNS_SESSION,
   TAKE_OVER_SESSION,
   UPDATE_SESSION,
 } from './bullmq-session-scripts.js'
@@ -40,6 +41,9 @@ export function redisSessionRecords(options: RedisSessionsOptions, queue: string
     },
     async update(claim, record) {
       return (await UPDATE_SESSION.run(redis, both, [...claimed(claim), JSON.stringify(record)])) === 1
+    },
+    async owns({ job, fence, owner }) {
+      return (await OWNS_SESSION.run(redis, both, [job, fence, owner])) === 1
     },
     close: (record) => closeRecord(redis, keys, host, record),
     async holds(claim) {
@@ -82,8 +86,8 @@ export function redisGhostRecords(options: RedisSessionsOptions): GhostRecords {
   }
 }
 
-async function closeRecord(redis: Redis, keys: QueueKeys, host: string, { job, fence }: SessionRecord): Promise<void> {
-  await CLOSE_SESSION.run(redis, [keys.root, keys.sessions(host)], [job, fence])
+async function closeRecord(redis: Redis, keys: QueueKeys, host: string, { job, fence, owner }: SessionRecord): Promise<void> {
+  await CLOSE_SESSION.run(redis, [keys.root, keys.sessions(host)], [job, fence, owner])
 }
 
 /** @throws LaunchError when it cannot be read: nobody knows whether that session still runs, so no other is started */

@@ -7,7 +7,8 @@ import { within } from '../kernel/within.js'
 import type { SessionRecord } from '../launch/session.js'
 import type { SocketAnswer, SocketRequest } from '../launch/socket-protocol.js'
 import type { Executor } from './run-attempt.js'
-import { type SessionEnded, SessionRun, type SessionRunOptions } from './session-run.js'
+import type { SessionEnded } from './session-outcome.js'
+import { SessionRun, type SessionRunOptions } from './session-run.js'
 import type { ThreadTask } from './thread-protocol.js'
 
 export interface SessionExecutorOptions extends SessionRunOptions {

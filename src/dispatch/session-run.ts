@@ -4,8 +4,7 @@
  *   launching ──first sign of life──▶ running ──its process group is gone──▶ cleaning ──▶ done
  *       └ refused: all undone ▶ done
  *
- * It owns what the session is told (TERM, and KILL after the grace) and what counts as its sign of life: output, a touch
- * of its heartbeat file, `unstuck beat`; once it has named its progress, only another progress counts.
+ * It owns the order of things, and what the session is told: TERM, and KILL after the grace.
  */
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import { messageOf } from '../kernel/errors.js'
@@ -17,16 +16,14 @@ import {
   type SessionEnd,
   type SessionProcess,
   type SessionRecord,
-  type SessionSigns,
   type SessionSpec,
   type WorkspaceEnd,
 } from '../launch/session.js'
 import type { SessionClaim } from '../launch/session-records.js'
 import type { SessionConfig } from '../platform/config.js'
-import type { ThreadLoss } from './run-attempt.js'
-import type { ThreadReply, ThreadTask } from './thread-protocol.js'
-
-export type SessionEnded = ThreadReply | { readonly ok: 'lost'; readonly loss: ThreadLoss }
+import { SessionLife } from './session-life.js'
+import { failed, orderedEnd, type SessionEnded, verdictOf } from './session-outcome.js'
+import type { ThreadTask } from './thread-protocol.js'
 
 export interface SessionRunOptions {
   readonly config: SessionConfig
@@ -59,16 +56,7 @@ export interface SessionEvents {
   error(error: unknown): void
 }
 
-/** The output that the job's view shows, bytes. */
-const SHOWN_OUTPUT = 4096
-/** It is taken so often at most while the session runs, milliseconds. */
-const OUTPUT_EVERY_MS = 5000
-/** A launched session is looked at after so long at first, then less and less often, milliseconds. */
-const FIRST_LOOK_MS = 50
-/** How much of the last line of output an error message repeats, characters. */
-const SHOWN_LINE = 200
-/** What a shell makes of the signals by which a process dies that did not ask for it: ILL, ABRT, BUS, FPE, KILL, SEGV. */
-const DEATHS: ReadonlySet<number> = new Set([132, 134, 135, 136, 137, 139])
+const LET_GO: unique symbol = Symbol('let go')
 
 export class SessionRun {
   readonly task: ThreadTask
@@ -76,6 +64,7 @@ export class SessionRun {
   readonly done: Promise<SessionEnded>
   readonly #options: SessionRunOptions
   readonly #claim: SessionClaim
+  readonly #life: SessionLife
   readonly #stopping = new AbortController()
   #process: SessionProcess | undefined
   #record: SessionRecord | undefined
@@ -86,18 +75,13 @@ export class SessionRun {
   /** Without a grace. */
   #atOnce = false
   #killAt = Number.POSITIVE_INFINITY
-  #lastSigns: SessionSigns = { output: '', touched: '' }
-  #keptOutput = ''
-  #keptAt = Number.NEGATIVE_INFINITY
-  /** There was output since it was kept. */
-  #outputDue = false
-  #keeping = false
-  #progress: string | undefined
-  #shownLife = false
   #ended = false
-  #looking = false
-  #lookAt = 0
-  #lookMs = FIRST_LOOK_MS
+  #yielding = false
+  #goLet: () => void = () => undefined
+  /** Settles when it is not ours any more to look after. */
+  readonly #letGo = new Promise<typeof LET_GO>((resolve) => {
+    this.#goLet = () => resolve(LET_GO)
+  })
 
   /** @param adopted the record of a session that runs already, under this very claim */
   constructor(task: ThreadTask, token: string, options: SessionRunOptions, adopted?: SessionRecord) {
@@ -105,6 +89,17 @@ export class SessionRun {
     this.#claim = { id: task.id, token, fence: task.fence }
     this.#options = options
     this.#record = adopted
+    const { board, ports, lookMs, monotonicMs, events } = options
+    this.#life = new SessionLife({
+      job: task,
+      claim: this.#claim,
+      board,
+      sessions: ports.sessions,
+      records: ports.records,
+      lookMs,
+      monotonicMs,
+      onError: events.error,
+    })
     this.done = this.#run().catch((error: unknown) => failed(messageOf(error), false))
   }
 
@@ -117,10 +112,11 @@ export class SessionRun {
     // Whoever wanted its end while it was launched did not reach it.
     if (this.#atOnce) process.kill()
     else if (this.#order !== undefined) this.#term(process)
-    this.#lookAt = this.#options.monotonicMs() + FIRST_LOOK_MS
-    const end = await process.ended
+    this.#life.begin()
+    const end = await Promise.race([process.ended, this.#letGo])
+    if (end === LET_GO) return orderedEnd('another supervisor has adopted it')
     this.#ended = true
-    this.#showLife()
+    this.#life.end()
     return this.#cleanUp(end)
   }
 
@@ -129,7 +125,7 @@ export class SessionRun {
     if (!record.process) return undefined
     // Without its link it cannot beat or ask, but it works, and shows other signs of life.
     await this.#link(record.folder).catch(events.error)
-    this.#showLife()
+    this.#life.show()
     return ports.sessions.attach(record.process, record.folder)
   }
 
@@ -146,14 +142,14 @@ export class SessionRun {
           spec,
           graceMs: config.graceMs,
           signal: this.#stopping.signal,
-          onStep: (step) => this.#launchStep(step),
+          onStep: (step) => this.#life.launching(step),
           onUndoFailed: (step, error) => events.leftBehind(this.task, step, error),
         },
         ports,
       )
       if (launched.kind === 'refused') return await this.#refused(launched.step, launched.error)
       this.#record = launched.record
-      this.#launchStep('sign_of_life')
+      this.#life.launching('sign_of_life')
       return launched.process
     } catch (error) {
       return await this.#refused('plan', error)
@@ -165,7 +161,7 @@ export class SessionRun {
   /** All that can be refused before anything is done. */
   async #prepare(): Promise<{ record: SessionRecord; spec: SessionSpec }> {
     const { config, survives, lostGraceMs, host, owner, ports, plan } = this.#options
-    this.#launchStep('plan')
+    this.#life.launching('plan')
     const { id: job, name, queue, data, group, attempt, fence } = this.task
     const { command, args, env, input, folder, workspace, tmux } = plan({ id: job, name, queue, data, group, attempt, fence })
     const program = await ports.sessions.resolve(command, env, tmux !== undefined)
@@ -197,83 +193,18 @@ export class SessionRun {
     return failed(`launch refused at ${step}: ${error.message}`, error instanceof LaunchError && error.permanent)
   }
 
-  // ---- signs of life
-
   /** Somebody who acts for the session says that it lives. @param progress a token that changes with real progress */
   beat(progress: string | undefined): void {
-    if (progress === undefined && this.#progress !== undefined) return
-    if (progress !== undefined && progress === this.#progress) return
-    this.#progress = progress ?? this.#progress
-    this.#showLife()
+    this.#life.beat(progress)
   }
 
-  /** Looks for signs of life, if it is time to. To be called often. */
+  /** Looks for signs of life and ends what was told to end, if it is time to. To be called often. */
   look(): void {
-    const now = this.#options.monotonicMs()
-    if (now >= this.#killAt) {
+    if (this.#options.monotonicMs() >= this.#killAt) {
       this.#killAt = Number.POSITIVE_INFINITY
       this.#process?.kill()
     }
-    if (this.#looking || this.#ended || now < this.#lookAt || !this.#process || !this.#record) return
-    this.#looking = true
-    this.#look(this.#record.folder)
-      .catch(this.#options.events.error)
-      .finally(() => {
-        this.#looking = false
-        this.#lookMs = Math.min(this.#options.lookMs, this.#lookMs * 2)
-        this.#lookAt = this.#options.monotonicMs() + this.#lookMs
-      })
-  }
-
-  async #look(folder: string): Promise<void> {
-    const signs = await this.#options.ports.sessions.signs(folder)
-    const { output, touched } = this.#lastSigns
-    this.#lastSigns = signs
-    if (signs.output !== output) this.#outputDue = true
-    const isNew = signs.output !== output || signs.touched !== touched
-    if (isNew && this.#progress === undefined && !this.#ended) this.#showLife()
-    if (!this.#outputDue || this.#keeping || this.#ended || this.#options.monotonicMs() - this.#keptAt < OUTPUT_EVERY_MS) return
-    this.#keeping = true
-    // Not waited for: signs of life are looked for also while the store is silent.
-    this.#keepOutput(folder)
-      .catch((error: unknown) => {
-        this.#outputDue = true
-        this.#options.events.error(error)
-      })
-      .finally(() => {
-        this.#keeping = false
-      })
-  }
-
-  #showLife(): void {
-    const { board } = this.#options
-    if (this.#shownLife) {
-      board.jobAlive(this.task)
-      return
-    }
-    this.#shownLife = true
-    board.jobAlone(this.task)
-    this.#step(undefined)
-  }
-
-  /** A session that has shown life before its launch is over is not launching any more. */
-  #launchStep(step: LaunchStep): void {
-    if (!this.#shownLife) this.#step(`launch ${step}`)
-  }
-
-  #step(name: string | undefined): void {
-    const { board } = this.#options
-    board.jobStep(this.task, name, board.stamp())
-  }
-
-  async #keepOutput(folder: string): Promise<string> {
-    const { sessions, records } = this.#options.ports
-    this.#keptAt = this.#options.monotonicMs()
-    this.#outputDue = false
-    const output = await sessions.tail(folder, SHOWN_OUTPUT)
-    if (output !== this.#keptOutput) await records.output(this.#claim, output)
-    this.#keptOutput = output
-    return output
+    if (this.#process && this.#record) this.#life.look(this.#record.folder)
   }
 
   /** Whether the claim still stands, asked of the store. */
@@ -286,7 +217,20 @@ export class SessionRun {
   /** What the board's word to stop means here. To be called often. */
   passOnAbort(): void {
     const reason = this.#options.board.abortReason(this.task)
-    if (reason) this.#stop(reason)
+    if (reason === undefined || this.#order !== undefined) return
+    if (reason === 'lost its lock' && this.#options.survives) void this.#yieldOrStop(reason)
+    else this.#stop(reason)
+  }
+
+  /** Cut off for a while, and the session may be another supervisor's by now: what that one adopted is not ours to end. */
+  async #yieldOrStop(reason: string): Promise<void> {
+    if (this.#yielding) return
+    this.#yielding = true
+    const { records } = this.#options.ports
+    const ours = this.#record && this.#process ? await records.owns(this.#record).catch(() => undefined) : true
+    this.#yielding = false
+    if (ours === true) this.#stop(reason)
+    if (ours === false) this.#goLet()
   }
 
   /** The whole process group is asked to end, and ended after the grace; at once when it was asked before. */
@@ -316,13 +260,13 @@ export class SessionRun {
   }
 
   async #cleanUp(end: SessionEnd): Promise<SessionEnded> {
-    const { config, ports, events } = this.#options
+    const { config, ports, events, board } = this.#options
     const record = this.#record
     if (!record) return orderedEnd('its record is gone')
-    this.#step('clean up')
+    board.jobStep(this.task, 'clean up', board.stamp())
     const worked = end.kind === 'exit' && end.code === 0
     const keep = config.keep === 'always' || (config.keep === 'failed' && !worked)
-    const output = await this.#keepOutput(record.folder).catch((error: unknown) => {
+    const output = await this.#life.keepOutput(record.folder).catch((error: unknown) => {
       events.error(error)
       return ''
     })
@@ -335,7 +279,8 @@ export class SessionRun {
       events.leftBehind(this.task, 'workspace', error)
     }
     await this.#unlink()
-    return this.#verdict(end, left, output)
+    if (this.#order !== undefined) return orderedEnd(this.#order)
+    return verdictOf(end, left, output, { permanentExitCodes: config.permanentExitCodes, alone: this.task.alone === true })
   }
 
   #link(folder: string): Promise<string> {
@@ -346,24 +291,4 @@ export class SessionRun {
   async #unlink(): Promise<void> {
     if (this.#linked !== undefined) await this.#options.unlink(this.#linked).catch(this.#options.events.error)
   }
-
-  #verdict(end: SessionEnd, left: WorkspaceEnd, output: string): SessionEnded {
-    if (this.#order !== undefined) return orderedEnd(this.#order)
-    const kind = this.task.alone ? 'alone' : 'lost'
-    if (end.kind === 'lost') return { ok: 'lost', loss: { kind, message: end.message, ordered: false } }
-    if (end.code === 0) return { ok: true, json: JSON.stringify({ exitCode: 0, ...left }) }
-    const lastLine = output.trimEnd().split('\n').at(-1)?.trim().slice(0, SHOWN_LINE) ?? ''
-    const message = `the session ended with exit code ${end.code}${lastLine === '' ? '' : `: ${lastLine}`}`
-    if (this.#options.config.permanentExitCodes.includes(end.code)) return failed(message, true)
-    if (DEATHS.has(end.code)) return { ok: 'lost', loss: { kind, message, ordered: false } }
-    return failed(message, false)
-  }
-}
-
-function failed(message: string, permanent: boolean): SessionEnded {
-  return { ok: false, error: { name: 'SessionError', message, stack: '', permanent } }
-}
-
-function orderedEnd(reason: string): SessionEnded {
-  return { ok: 'lost', loss: { kind: 'lost', message: `session ended: ${reason}`, ordered: true } }
 }

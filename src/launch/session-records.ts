@@ -17,7 +17,9 @@ export interface SessionRecords {
   open(claim: SessionClaim, record: SessionRecord): Promise<'opened' | 'not_ours' | SessionRecord>
   /** @returns false when the claim, or the record, is not ours any more */
   update(claim: SessionClaim, record: SessionRecord): Promise<boolean>
-  /** Nothing is left of this session. A record of a later one stays. */
+  /** Whether the record is that owner's still: another supervisor may have adopted its session. */
+  owns(record: SessionRecord): Promise<boolean>
+  /** Nothing is left of this session. A record of a later one, or of another owner, stays. */
   close(record: SessionRecord): Promise<void>
   /** Whether the claim still stands. */
   holds(claim: SessionClaim): Promise<boolean>

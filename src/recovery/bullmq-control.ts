@@ -143,13 +143,23 @@ export class Control {
 
   /** Tells a supervisor to take no more, finish and leave. @returns how many jobs it runs now */
   async drain(supervisor: string, { dryRun = false }: Pick<OrderOptions, 'dryRun'> = {}): Promise<number> {
-    const seen = await this.#beatOf(supervisor)
-    if (!seen || seen.incarnation === undefined) throw supervisorUnknown(supervisor, await this.#live())
-    if (seen.bye) throw supervisorGone(supervisor, 'stopped')
-    if (seen.overdueMs > 0) throw supervisorGone(supervisor, 'dead')
+    const seen = await this.living(supervisor, 'drain')
     const { redis, prefix } = this.#options
-    if (!dryRun) await sendOrder(redis, fleetKeys(prefix), { supervisor, incarnation: seen.incarnation }, { kind: 'drain' })
+    if (!dryRun) await sendOrder(redis, fleetKeys(prefix), seen, { kind: 'drain' })
     return seen.beat?.jobs.length ?? 0
+  }
+
+  /**
+   * @param to what it is wanted for
+   * @throws UserError SUPERVISOR_UNKNOWN, SUPERVISOR_GONE
+   */
+  async living(supervisor: string, to: 'drain' | 'dump'): Promise<SeenBeat & { readonly incarnation: string }> {
+    const seen = await this.#beatOf(supervisor)
+    const incarnation = seen?.incarnation
+    if (!seen || incarnation === undefined) throw supervisorUnknown(supervisor, await this.#live())
+    if (seen.bye) throw supervisorGone(supervisor, 'stopped', to)
+    if (seen.overdueMs > 0) throw supervisorGone(supervisor, 'dead', to)
+    return { ...seen, incarnation }
   }
 
   /** @throws UserError QUEUE_UNKNOWN for one that no config names and Redis has never seen */

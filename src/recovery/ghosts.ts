@@ -10,7 +10,7 @@ import type { SeenBeat } from '../heartbeat/seen-beat.js'
 import { layToRest, type RestPorts } from '../launch/lay-to-rest.js'
 import type { SessionRecord } from '../launch/session.js'
 import type { GhostRecords } from '../launch/session-records.js'
-import { isLost, type OwnerName, parseOwner } from './orphan-policy.js'
+import { isLost, type OwnerName, ownerName, parseOwner } from './orphan-policy.js'
 
 export interface GhostPorts extends RestPorts {
   readonly records: GhostRecords
@@ -62,7 +62,7 @@ export async function findGhosts(
     records.filter(isGhost).map(async (ghost) => {
       try {
         if (queue.orphans === 'adopt' && (await adoptGhost(queue, ghost, me, ports))) adopted.push(ghost)
-        else if (await endGhost(queue, ghost, ports)) ended.push(ghost)
+        else if (await endGhost(queue, ghost, me, ports)) ended.push(ghost)
       } catch (error) {
         onError(error)
       }
@@ -75,13 +75,18 @@ async function adoptGhost(queue: GhostQueue, ghost: SessionRecord, me: OwnerName
   if (!ghost.process || isOf(me, ghost)) return false
   const token = await ports.records.adopt(ghost)
   if (token === undefined) return false
-  queue.adopt(ghost, token)
+  queue.adopt({ ...ghost, owner: ownerName(me) }, token)
   return true
 }
 
-async function endGhost({ graceMs, keep }: GhostQueue, ghost: SessionRecord, ports: GhostPorts): Promise<boolean> {
+async function endGhost(
+  { graceMs, keep }: GhostQueue,
+  ghost: SessionRecord,
+  me: OwnerName,
+  ports: GhostPorts,
+): Promise<boolean> {
   if (!(await ports.records.takeOver(ghost))) return false
-  await layToRest(ghost, ports, { graceMs, keep })
+  await layToRest({ ...ghost, owner: ownerName(me) }, ports, { graceMs, keep })
   return true
 }
 

@@ -85,9 +85,11 @@ async function reconcileQueue(options: ReconcileLoopOptions, memory: QueueMemory
   const { sight, phase, restarts } = cycle
   phase('breakers')
   await onBreakers(queue, await port.openBreakers(queue))
-  phase('ghosts')
   // Before the orphans: what is adopted is none.
-  await options.onGhosts?.(queue, sight.judges === 'all')
+  if (options.onGhosts) {
+    phase('ghosts')
+    await options.onGhosts(queue, sight.judges === 'all')
+  }
   phase('lease')
   if (!(await port.lease(queue))) return forget(memory)
   // Whoever may not judge changes nothing, but keeps the lease: the next one would know no more.

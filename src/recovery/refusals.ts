@@ -123,6 +123,8 @@ export function supervisorUnknown(supervisor: string, live: readonly string[]): 
   )
 }
 
-export function supervisorGone(supervisor: string, state: 'dead' | 'stopped'): UserError {
-  return new UserError('SUPERVISOR_GONE', `supervisor:${supervisor}: it is ${state}; there is nothing to drain`)
+export function supervisorGone(supervisor: string, state: 'dead' | 'stopped', to: 'drain' | 'dump'): UserError {
+  // Dead is only whoever is not heard of.
+  const local = to === 'dump' && state === 'dead' ? `, unless \`unstuck dump --local ${supervisor}\` on its host finds it` : ''
+  return new UserError('SUPERVISOR_GONE', `supervisor:${supervisor}: it is ${state}; there is nothing to ${to}${local}`)
 }

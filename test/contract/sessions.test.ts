@@ -223,6 +223,8 @@ describe('the sessions of a host', () => {
     expect(taken).toEqual([true, false])
     expect(await stored()).toEqual({ ...record, owner: HEIR })
     await ghostsOf(HEIR).close(record)
+    expect(await stored()).toEqual({ ...record, owner: HEIR })
+    await ghostsOf(HEIR).close({ ...record, owner: HEIR })
     expect(await stored()).toBeNull()
   })
 

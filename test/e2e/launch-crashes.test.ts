@@ -102,7 +102,7 @@ describe('orphans: adopt', () => {
     )
     first.kill('SIGKILL')
     await first.exited
-    const second = await supervisor(config, ['--name', 'one'])
+    const second = await supervisor(config, ['--name', 'two'])
     await second.line((line) => line.event === 'session_adopted')
     expect(agent.runs()).toHaveLength(1)
     agent.release()
@@ -121,5 +121,41 @@ describe('orphans: adopt', () => {
       commits: 1,
     })
     expect(git(repo, 'worktree', 'list').split('\n')).toHaveLength(1)
+  })
+
+  it('D5: a supervisor that was only cut off finds its session adopted, and leaves it alone', async () => {
+    const stage = await setup('', { orphans: 'adopt', lockDurationMs: 2000 })
+    const { agent, config, dispatcher, supervisor } = stage
+    agent.session(agent.untilReleased)
+    const cutOff = await supervisor(config, ['--name', 'one'])
+    await dispatcher.add(QUEUE, {}, { jobId: 'task' })
+    const [run] = await until(
+      async () => agent.runs(),
+      (runs) => runs.length === 1,
+    )
+    await until(
+      async () => JSON.parse((await agent.records())['task'] ?? '{}') as { process?: object },
+      ({ process }) => process !== undefined,
+    )
+    cutOff.kill('SIGSTOP')
+    const heir = await supervisor(config, ['--name', 'two'])
+    await heir.line((line) => line.event === 'session_adopted')
+    cutOff.kill('SIGCONT')
+    // It has seen that its lock is another's when its slot is free again.
+    await until(
+      () => dispatcher.status(),
+      ({ supervisors }) => supervisors.find(({ name }) => name === 'one')?.jobs.length === 0,
+    )
+    expect(isAlive(run?.pid ?? 0)).toBe(true)
+    agent.release()
+    await until(
+      () => dispatcher.job(QUEUE, 'task'),
+      (found) => found.status === 'completed',
+    )
+    expect(agent.runs().map(({ what, fence }) => [what, fence])).toEqual([
+      ['start', 1],
+      ['end', 1],
+    ])
+    expect(await agent.records()).toEqual({})
   })
 })

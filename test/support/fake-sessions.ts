@@ -186,6 +186,8 @@ export class FakeRecords implements SessionRecords, GhostRecords {
   /** Fence of the claim that stands. None: every claim stands. */
   readonly fences = new Map<string, number>()
   readonly outputs: string[] = []
+  /** Who takes over. */
+  newOwner = 'alpha#0123456789ab'
   /** What `adopt` gives for a job. */
   readonly adoptable = new Map<string, string>()
   readonly #calls: Calls
@@ -210,9 +212,16 @@ export class FakeRecords implements SessionRecords, GhostRecords {
     return true
   }
 
-  async close({ job, fence }: SessionRecord): Promise<void> {
+  async owns({ job, fence, owner }: SessionRecord): Promise<boolean> {
+    await this.#calls.note('owns')
+    const stored = this.stored.get(job)
+    return stored?.fence === fence && stored.owner === owner
+  }
+
+  async close({ job, fence, owner }: SessionRecord): Promise<void> {
     await this.#calls.note('close', `${job}/${fence}`)
-    if (this.stored.get(job)?.fence === fence) this.stored.delete(job)
+    const stored = this.stored.get(job)
+    if (stored?.fence === fence && stored.owner === owner) this.stored.delete(job)
   }
 
   async holds(claim: SessionClaim): Promise<boolean> {
@@ -233,7 +242,9 @@ export class FakeRecords implements SessionRecords, GhostRecords {
   async takeOver({ job, fence, owner }: SessionRecord): Promise<boolean> {
     await this.#calls.note('takeOver', job)
     const stored = this.stored.get(job)
-    return stored?.fence === fence && stored.owner === owner
+    if (stored?.fence !== fence || stored.owner !== owner) return false
+    this.stored.set(job, { ...stored, owner: this.newOwner })
+    return true
   }
 
   async adopt({ job }: SessionRecord): Promise<string | undefined> {
