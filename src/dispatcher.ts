@@ -11,14 +11,15 @@ import { readJobPlace } from './dispatch/redis-job-place.js'
 import { problemsOf, type WatchdogPresence } from './http/problems.js'
 import { type FleetView, readModel } from './http/read-model.js'
 import { redisFleetSource } from './http/redis-fleet-source.js'
+import { readWatchdogs } from './http/redis-watchdogs.js'
 import { UserError } from './kernel/errors.js'
-import type { Config, QueueConfig } from './platform/config.js'
+import type { Config } from './platform/config.js'
 import { loadConfig } from './platform/config-load.js'
-import { parseConfig, queueNameProblem } from './platform/config-parse.js'
+import { queueNameProblem } from './platform/config-parse.js'
 import type { ConfigInput } from './platform/config-schema.js'
+import { policyOf } from './platform/queue-policy.js'
 import { checkRedis, connectRedis, redactUrl } from './platform/redis.js'
-import { fleetKeys } from './platform/redis-keys.js'
-import { LUA_NOW, redisScript } from './platform/redis-script.js'
+import { type FleetKeys, fleetKeys } from './platform/redis-keys.js'
 import { systemClock } from './platform/system-clock.js'
 import {
   type BulkReset,
@@ -28,10 +29,12 @@ import {
   type JobReset,
   type OrderOptions,
 } from './recovery/bullmq-control.js'
+import type { Dump } from './stackdump/dump.js'
+import { targetsNamed } from './stackdump/dump-target.js'
+import { callForDumps, type DumpOptions, dumpLimitMs } from './stackdump/redis-dump-calls.js'
+import { readDump } from './stackdump/redis-dumps.js'
 import type { Transition } from './watchdog/incident.js'
 import { redisIncidents } from './watchdog/redis-incidents.js'
-
-const PRESENCE = redisScript(`${LUA_NOW}return {now, unpack(redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'))}`)
 
 /** How long one exchange with Redis may take before it is given up, milliseconds. */
 const CALL_LIMIT_MS = 10_000
@@ -56,6 +59,7 @@ export interface AddBulkOptions {
 
 export class Dispatcher {
   readonly #config: Config
+  readonly #keys: FleetKeys
   readonly #redis: Redis
   readonly #queues: QueueHandles
   readonly #writer: QueueWriter
@@ -72,6 +76,7 @@ export class Dispatcher {
     if (url === undefined)
       throw new UserError('REDIS_MISSING', 'redis.url: no Redis is named; set REDIS_URL, redis.url in the config, or --redis')
     this.#config = config
+    this.#keys = fleetKeys(config.redis.prefix)
     // BullMQ refuses a connection that gives up by itself, so the limit is ours.
     this.#redis = connectRedis(url, 'blocking')
     // The calls themselves fail.
@@ -118,20 +123,20 @@ export class Dispatcher {
     checkQueueName(queue)
     await this.#ready()
     // First, so that no job waits in a queue that no watchdog knows of.
-    await this.#within(this.#redis.sadd(fleetKeys(this.#config.redis.prefix).queues, queue))
+    await this.#within(this.#redis.sadd(this.#keys.queues, queue))
     let progressed: () => void = () => undefined
     const adding = this.#writer.addBulk(queue, jobs, where, (added) => {
       onProgress?.(added)
       progressed()
     })
-    return this.#within(adding, (restart) => {
+    return this.#within(adding, CALL_LIMIT_MS, (restart) => {
       progressed = restart
     })
   }
 
   async status(): Promise<FleetStatus> {
     await this.#ready()
-    const [fleet, watchdogs] = await this.#within(Promise.all([this.#readFleet(), this.#readWatchdogs()]))
+    const [fleet, watchdogs] = await this.#within(Promise.all([this.#readFleet(), readWatchdogs(this.#redis, this.#keys)]))
     return { ...fleet, watchdogs, problems: problemsOf(fleet, watchdogs) }
   }
 
@@ -199,10 +204,27 @@ export class Dispatcher {
     return this.#within(this.#control.drain(supervisor, options))
   }
 
+  /**
+   * Where the threads of a supervisor are now. What was seen is kept for a day.
+   * @throws UserError SUPERVISOR_UNKNOWN, SUPERVISOR_GONE, THREAD_UNKNOWN, DUMP_REFUSED, SENTINEL_UNREACHABLE, INPUT_INVALID
+   */
+  async dump(supervisor: string, { thread, deep = false }: DumpOptions = {}): Promise<Dump[]> {
+    const call = { targets: targetsNamed(thread), deep }
+    await this.#ready()
+    const seen = await this.#within(this.#control.living(supervisor, 'dump'))
+    return this.#within(callForDumps(this.#redis, this.#keys, seen, call), CALL_LIMIT_MS + dumpLimitMs(call))
+  }
+
+  /** A dump that was taken before. @returns undefined when it is not kept, or not any more */
+  async readDump(id: string): Promise<Dump | undefined> {
+    await this.#ready()
+    return this.#within(readDump(this.#redis, this.#keys, id))
+  }
+
   /** The newest transitions (STUCK, RESUMED, flapping), newest first. */
   async transitions(limit: number): Promise<readonly Transition[]> {
     await this.#ready()
-    return this.#within(redisIncidents(this.#redis, fleetKeys(this.#config.redis.prefix)).recent(limit))
+    return this.#within(redisIncidents(this.#redis, this.#keys).recent(limit))
   }
 
   async close(): Promise<void> {
@@ -248,22 +270,17 @@ export class Dispatcher {
     ).readFleet()
   }
 
-  async #readWatchdogs(): Promise<WatchdogPresence[]> {
-    const { watchdogs } = fleetKeys(this.#config.redis.prefix)
-    const [now = 0, ...seen] = ((await PRESENCE.run(this.#redis, [watchdogs], [])) as (string | number)[]).map(String)
-    const found: WatchdogPresence[] = []
-    for (let i = 0; i + 1 < seen.length; i += 2)
-      found.push({ id: seen[i] ?? '', silentMs: Math.max(0, Number(now) - Number(seen[i + 1])) })
-    return found
-  }
-
   /** Gives up a call that makes no progress for too long. Whether Redis has done it is then not known. */
-  async #within<T>(call: Promise<T>, onRestart: (restart: () => void) => void = () => undefined): Promise<T> {
+  async #within<T>(
+    call: Promise<T>,
+    limitMs = CALL_LIMIT_MS,
+    onRestart: (restart: () => void) => void = () => undefined,
+  ): Promise<T> {
     let timer: NodeJS.Timeout | undefined
     const limit = new Promise<never>((_, reject) => {
       const where = redactUrl(this.#config.redis.url ?? '')
-      const message = `${where}: no answer in ${CALL_LIMIT_MS} ms, and what was asked may still be done; check Redis and look before trying again`
-      timer = setTimeout(() => reject(new UserError('REDIS_UNREACHABLE', message)), CALL_LIMIT_MS)
+      const message = `${where}: no answer in ${limitMs} ms, and what was asked may still be done; check Redis and look before trying again`
+      timer = setTimeout(() => reject(new UserError('REDIS_UNREACHABLE', message)), limitMs)
     })
     onRestart(() => timer?.refresh())
     try {
@@ -281,13 +298,3 @@ function checkQueueName(queue: string): void {
 
 /** A queue that nobody knows of. */
 const NO_ROOM = { eligible: 0, free: 0, maxed: false, limitedMs: 0 }
-
-/** The policy of a queue; the defaults for one that is in no config, as on a producer that has none. */
-function policyOf(config: Config, queue: string): Pick<QueueConfig, 'attempts' | 'release'> {
-  const own = config.queues[queue]
-  if (own) return own
-  const { queues } = parseConfig({ queues: { any: { handler: 'any' } } }, { baseDir: '/', handlersMustExist: false })
-  const policy = queues['any']
-  if (!policy) throw new Error('no default policy')
-  return policy
-}

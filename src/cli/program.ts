@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { baseProgram } from './base-program.js'
 import { addConfigCommands } from './config.js'
 import { addControlCommands } from './control.js'
+import { addDumpCommand } from './dump.js'
 import { addEnqueueCommand } from './enqueue.js'
 import { addSessionCommands } from './session.js'
 import { addStatusCommands } from './status.js'
@@ -17,6 +18,7 @@ export function buildProgram(): Command {
   addWatchdogCommand(program)
   addEnqueueCommand(program)
   addStatusCommands(program)
+  addDumpCommand(program)
   addControlCommands(program)
   addSessionCommands(program)
   addConfigCommands(program)

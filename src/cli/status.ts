@@ -32,7 +32,7 @@ export function addStatusCommands(program: Command): void {
       await context.withDispatcher(await context.config({ handlersMustExist: false }), async (dispatcher) => {
         const explanation = await dispatcher.explain(queue, id)
         if (context.json) context.printJson(explanation)
-        else context.terminal.line(explanationLine(explanation))
+        else for (const line of explanationLines(explanation)) context.terminal.line(line)
         context.finish(explanation.reason === 'not_found' ? EXIT.problem : EXIT.fine)
       })
     })
@@ -56,14 +56,28 @@ async function listIncidents(context: CliContext, onlyOpen: boolean): Promise<vo
       ])
       return
     }
-    const rows = [...incidents.map((incident) => incidentRow(incident)), ...closed.map((end) => incidentRow(end.incident, end))]
-    if (rows.length === 0) context.terminal.line(onlyOpen ? 'no open incident' : 'no incident')
-    for (const line of rows.length === 0 ? [] : table([['SINCE', 'SUBJECT', 'CAUSE', 'FOR', 'OUTCOME', 'DOING'], ...rows]))
-      context.terminal.line(line)
+    const lines = incidentLines(incidents, closed)
+    if (lines.length === 0) context.terminal.line(onlyOpen ? 'no open incident' : 'no incident')
+    for (const line of lines) context.terminal.line(line)
   })
 }
 
-function incidentRow(incident: Incident, end?: Extract<Transition, { event: 'resumed' }>): string[] {
+type End = Extract<Transition, { event: 'resumed' }>
+
+/** @param closed the ends of those that are over */
+export function incidentLines(open: readonly Incident[], closed: readonly End[]): string[] {
+  const rows = [...open.map((incident) => ({ incident, end: undefined })), ...closed.map((end) => ({ ...end, end }))]
+  if (rows.length === 0) return []
+  const title = ['SINCE', 'SUBJECT', 'CAUSE', 'FOR', 'OUTCOME', 'DOING', 'AT', 'DUMP']
+  return table([title, ...rows.map(({ incident, end }) => [...incidentRow(incident, end), ...dumpCells(incident)])])
+}
+
+/** Where its own code was when it got stuck, and the dump that says more: `unstuck dump --id` shows it. */
+function dumpCells({ topFrame = '', dumpId = '' }: Incident): string[] {
+  return [printable(topFrame), printable(dumpId)]
+}
+
+function incidentRow(incident: Incident, end?: End): string[] {
   const { since, subject, cause, phase, jobId } = incident
   const doing = [jobId === undefined ? '' : `job ${jobId}`, phase ?? ''].filter(Boolean).join(', ')
   const lasted = end ? end.durationMs : Date.now() - Date.parse(since)
@@ -77,9 +91,13 @@ function incidentRow(incident: Incident, end?: Extract<Transition, { event: 'res
   ]
 }
 
-function explanationLine({ queue, id, why, lastError }: Explanation): string {
+function explanationLines(explanation: Explanation): string[] {
+  const { queue, id, why, lastError } = explanation
   const last = lastError === undefined || why.includes(lastError) ? '' : ` (last error: ${lastError})`
-  return printable(`job:${queue}/${id}: ${why}${last}`)
+  const output = 'output' in explanation ? (explanation.output ?? '').trimEnd() : ''
+  const shown =
+    output === '' ? [] : ['last output of its session:', ...output.split('\n').map((line) => `  ${printable(line)}`)]
+  return [printable(`job:${queue}/${id}: ${why}${last}`), ...shown]
 }
 
 /** The page that a person reads. */

@@ -32,7 +32,8 @@ export function addSupervisorCommand(program: Command): void {
         role: 'supervisor',
         ...(config.supervisor.name ? { name: config.supervisor.name } : {}),
       })
-      let drain: () => void = () => undefined
+      let drain: (why: string) => void = () => undefined
+      let wornOut = false
       const supervisor = new Supervisor({
         config,
         ...(flags.queue ? { queues: flags.queue } : {}),
@@ -41,12 +42,20 @@ export function addSupervisorCommand(program: Command): void {
           log.error({ event: 'replaced' }, `name ${supervisor.name} was taken over by a newer process; this one ends at once`)
           process.exit(1)
         },
-        onDrainOrder: () => drain(),
+        onDrainOrder: () => drain('ordered to drain: what runs may finish'),
+        onWornOut: (queue) => {
+          wornOut = true
+          log.error(
+            { event: 'worn_out', queue },
+            `too many threads of ${queue} cannot be ended: this process drains and is killed`,
+          )
+          drain('what runs may finish')
+        },
       })
       // Not through the signals: an order that comes twice, or a signal after it, must not force the end.
       const drained = new Promise<void>((resolve, reject) => {
-        drain = () => {
-          if (supervisor.state === 'running') log.info({ event: 'stopping' }, 'ordered to drain: what runs may finish')
+        drain = (why) => {
+          if (supervisor.state === 'running') log.info({ event: 'stopping' }, why)
           supervisor.stop().then(resolve, reject)
         }
       })
@@ -58,6 +67,8 @@ export function addSupervisorCommand(program: Command): void {
       await supervisor.start()
       tellParent({ unstuck: 'ready', name: supervisor.name, address: `http://${config.http.host}:${supervisor.port}` })
       await Promise.race([stopped, drained])
+      // Not even exit() gets past a thread in native code; and whoever restarts what failed must see that it did.
+      if (wornOut) process.kill(process.pid, 'SIGKILL')
       leave()
     })
 }

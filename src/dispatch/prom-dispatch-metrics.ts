@@ -113,11 +113,14 @@ function gauges(registry: Registry, board: BeatBoard): void {
     registers: [registry],
     collect() {
       const threads = board.readThreads()
-      board.layout.queues.forEach(({ name: queue }, index) => {
+      board.layout.queues.forEach(({ name: queue, threads: size }, index) => {
         const own = threads.filter((thread) => thread.queue === index)
-        const busy = own.filter((thread) => thread.jobs > 0).length
+        // One that was ended and cannot die keeps its cell, and its jobs; its successor is there beside it.
+        const zombies = Math.max(0, own.length - size)
+        const busy = Math.max(0, own.filter((thread) => thread.jobs > 0).length - zombies)
         this.set({ queue, state: 'busy' }, busy)
-        this.set({ queue, state: 'parked' }, own.length - busy)
+        this.set({ queue, state: 'parked' }, own.length - busy - zombies)
+        this.set({ queue, state: 'zombie' }, zombies)
       })
     },
   })

@@ -7,12 +7,20 @@ import type { ThreadReply, ThreadTask } from './thread-protocol.js'
 /**
  * Never rejects: what a handler throws would lose its class on the way out.
  * @param load gives the handler; what it throws is the job's failure
+ * @param onBegun told of the promise that the handler gave, before it is awaited
  */
-export async function runHandler(load: () => Promise<Handler>, task: ThreadTask, context: JobContext): Promise<ThreadReply> {
+export async function runHandler(
+  load: () => Promise<Handler>,
+  task: ThreadTask,
+  context: JobContext,
+  onBegun?: (promise: object) => void,
+): Promise<ThreadReply> {
   const { id, name, queue, data, group, attempt } = task
   try {
     const handle = await load()
-    return { ok: true, json: toJson(await handle({ id, name, queue, data, group, attempt }, context)) }
+    const begun = handle({ id, name, queue, data, group, attempt }, context)
+    if (onBegun && begun instanceof Promise) onBegun(begun)
+    return { ok: true, json: toJson(await begun) }
   } catch (error) {
     return { ok: false, error: describe(error) }
   }

@@ -1,6 +1,7 @@
 /** The `ctx` that a handler gets: everything that it says goes to the voice of the thread or process that runs it. */
 import type { AbortReason, JobCellRef } from '../heartbeat/beat-board.js'
 import type { JobContext } from '../kernel/job.js'
+import { entryPoint, type LookJob, type LookStep } from '../stackdump/thread-look.js'
 import type { ThreadLogLine, ThreadTask } from './thread-protocol.js'
 
 /**
@@ -16,12 +17,19 @@ export interface JobVoice {
   abortReason(job: JobCellRef): AbortReason | undefined
 }
 
+interface Step {
+  readonly name: string
+  readonly since: number
+  /** The place, for a dump. */
+  readonly entered: LookStep['entered']
+}
+
 export class ThreadContext implements JobContext {
   readonly fence: number
   readonly #voice: JobVoice
   readonly #task: ThreadTask
   /** The steps that are entered now, the innermost last. */
-  readonly #steps: { readonly name: string; readonly since: number }[] = []
+  readonly #steps: Step[] = []
   #abort: AbortController | undefined
   #progress: string | number | undefined
   #log: JobContext['log'] | undefined
@@ -57,6 +65,17 @@ export class ThreadContext implements JobContext {
     if (reason) this.#abort.abort(new Error(`job ${this.#task.id} is to stop: ${reason}`))
   }
 
+  /** What a dump shows of this job. For whoever runs the job, not for the handler. */
+  look(): LookJob {
+    const now = this.#voice.stamp()
+    const steps = this.#steps.map(({ name, since, entered }) => ({
+      name,
+      ageMs: (now - since) >>> 0,
+      ...(entered ? { entered } : {}),
+    }))
+    return { id: this.#task.id, steps }
+  }
+
   // A handler may pull these out of ctx, so they are bound.
   readonly heartbeat = (progress?: string | number): void => {
     if (progress !== undefined) {
@@ -67,7 +86,7 @@ export class ThreadContext implements JobContext {
   }
 
   readonly step = async <T>(name: string, run: () => T | Promise<T>): Promise<T> => {
-    const step = { name: String(name), since: this.#voice.stamp() }
+    const step: Step = { name: String(name), since: this.#voice.stamp(), entered: entryPoint(this.step) }
     this.#steps.push(step)
     this.#voice.jobStep(this.#task, step.name, step.since)
     try {

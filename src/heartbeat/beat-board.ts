@@ -9,7 +9,7 @@
  * Times are stamps: whole milliseconds of the host's monotonic clock since the board was made, kept as 32 bits.
  * Only their differences are used, taken modulo 2^32, so an age is right up to 49 days.
  */
-import { LOOP_STATES, type ProcessState } from './beat.js'
+import type { ProcessState } from './beat.js'
 import type { JobCellRef, JobCells, LoopCells, LoopWriter, ThreadCells } from './board-cells.js'
 import {
   ABORT_REASONS,
@@ -21,15 +21,14 @@ import {
   HEADER,
   JOB,
   LAUNCHING,
-  LOOP,
   NO_THREAD,
-  PHASES,
-  type Phase,
   planOf,
   QUEUE,
   THREAD,
 } from './board-layout.js'
+import { BoardLoops } from './board-loops.js'
 import { MAX_ID_BYTES, MAX_STEP_BYTES, readText, TEXT_BYTES, writeText } from './board-text.js'
+import { BoardWords } from './board-words.js'
 
 export type { JobCellRef, LoopWriter } from './board-cells.js'
 export type { AbortReason, BoardHandle, Phase } from './board-layout.js'
@@ -42,7 +41,8 @@ export class BeatBoard {
   readonly #plan: BoardPlan
   readonly #cells: Int32Array
   readonly #text: Uint8Array
-  readonly #monotonicMs: () => number
+  readonly #words: BoardWords
+  readonly #loops: BoardLoops
   /** Job cells that nobody uses, for the main thread only. */
   readonly #freeJobs: number[]
 
@@ -50,10 +50,11 @@ export class BeatBoard {
   constructor(handle: BoardHandle, monotonicMs: () => number) {
     this.#handle = handle
     this.layout = handle.layout
-    this.#monotonicMs = monotonicMs
     this.#plan = planOf(handle.layout)
     const { words, jobCells } = this.#plan
     this.#cells = new Int32Array(handle.buffer, 0, words)
+    this.#words = new BoardWords(this.#cells, monotonicMs, handle.epochMs)
+    this.#loops = new BoardLoops(this.#words, this.#plan.loopsAt)
     this.#text = new Uint8Array(handle.buffer, words * 4, jobCells * TEXT_BYTES)
     this.#freeJobs = Array.from({ length: jobCells }, (_, index) => jobCells - 1 - index)
   }
@@ -71,13 +72,11 @@ export class BeatBoard {
 
   /** Now, as the board keeps times. */
   stamp(): number {
-    return Math.floor(this.#monotonicMs() - this.#handle.epochMs) | 0
+    return this.#words.stamp()
   }
 
   #age(stamp: number): number {
-    const age = (this.stamp() - stamp) >>> 0
-    // A stamp written a moment after we read the clock lies in our future: that is age 0, not 49 days.
-    return age > 0xffff_0000 ? 0 : age
+    return this.#words.age(stamp)
   }
 
   #get(index: number): number {
@@ -108,68 +107,13 @@ export class BeatBoard {
 
   // ---- loops
 
-  #loop(index: number): number {
-    return this.#plan.loopsAt + index * LOOP.size
-  }
-
   /** The loop's own writing hand. @param index its place in `layout.loops` */
   loopWriter(index: number): LoopWriter {
-    const at = this.#loop(index)
-    return {
-      state: (state) => this.#enterState(at, LOOP_STATES.indexOf(state)),
-      started: () => {
-        // 0 means "never", so the count steps over it when it has gone all the way round.
-        if (Atomics.add(this.#cells, at + LOOP.cycles, 1) === -1) Atomics.add(this.#cells, at + LOOP.cycles, 1)
-      },
-      oldest: (inFlight, since, phase, limitMs) => this.#setOldest(at, inFlight, since, phase, limitMs),
-      ended: () => {
-        this.#set(at + LOOP.ended, this.stamp())
-        this.#set(at + LOOP.everEnded, 1)
-      },
-      skipped: () => {
-        Atomics.add(this.#cells, at + LOOP.skipped, 1)
-      },
-      limitedFor: (ms) => this.#set(at + LOOP.limitedUntil, (this.stamp() + Math.ceil(ms)) | 0),
-    }
-  }
-
-  #enterState(at: number, state: number): void {
-    if (this.#get(at + LOOP.state) === state) return
-    this.#set(at + LOOP.stateSince, this.stamp())
-    this.#set(at + LOOP.state, state)
-  }
-
-  /**
-   * A reader may look between any two of these stores. So what makes a call younger is written before what makes it
-   * stricter (since before limit), `readLoop` reads the other way round, and at rest the last call's cells stay.
-   */
-  #setOldest(at: number, inFlight: number, since: number, phase: Phase, limitMs: number): void {
-    if (inFlight > 0) {
-      this.#set(at + LOOP.since, since)
-      this.#set(at + LOOP.phase, PHASES.indexOf(phase))
-      this.#set(at + LOOP.limit, limitMs)
-    }
-    this.#set(at + LOOP.inFlight, inFlight)
+    return this.#loops.writer(index)
   }
 
   readLoop(index: number): LoopCells {
-    const at = this.#loop(index)
-    const state = LOOP_STATES[this.#get(at + LOOP.state)] ?? 'starting'
-    const inFlight = this.#get(at + LOOP.inFlight)
-    const limitMs = this.#get(at + LOOP.limit)
-    const everEnded = this.#get(at + LOOP.everEnded) === 1
-    return {
-      state,
-      stateAgeMs: this.#age(this.#get(at + LOOP.stateSince)),
-      cycles: this.#get(at + LOOP.cycles) >>> 0,
-      skipped: this.#get(at + LOOP.skipped) >>> 0,
-      inFlight,
-      sinceAgeMs: this.#age(this.#get(at + LOOP.since)),
-      endedAgeMs: everEnded ? this.#age(this.#get(at + LOOP.ended)) : undefined,
-      phase: PHASES[this.#get(at + LOOP.phase)] ?? '',
-      limitMs,
-      limitedForMs: (this.#get(at + LOOP.limitedUntil) - this.stamp()) | 0,
-    }
+    return this.#loops.read(index)
   }
 
   /** Age of the last moment at which a job of this queue gave its slot back. @param queue its place in `layout.queues` */
@@ -187,14 +131,19 @@ export class BeatBoard {
     return this.#plan.threadsAt + cell * THREAD.size
   }
 
-  /** Called by a new task thread. @returns its cell, the lowest free one of its queue, or -1 when all are taken (by zombies) */
-  claimThread(queue: number, threadId: number): number {
+  /**
+   * Called by a new task thread.
+   * @param tid the kernel's id of it, 0 when that is not known
+   * @returns its cell, the lowest free one of its queue, or -1 when all are taken (by zombies)
+   */
+  claimThread(queue: number, threadId: number, tid = 0): number {
     const { first, end } = this.#plan.threadRanges[queue] ?? { first: 0, end: 0 }
     for (let cell = first; cell < end; cell += 1) {
       const at = this.#thread(cell)
       if (Atomics.compareExchange(this.#cells, at + THREAD.state, 0, 1) !== 0) continue
       Atomics.add(this.#cells, at + THREAD.generation, 1)
       this.#set(at + THREAD.threadId, threadId)
+      this.#set(at + THREAD.tid, tid)
       this.#set(at + THREAD.jobs, 0)
       this.#set(at + THREAD.tick, this.stamp())
       return cell
@@ -210,6 +159,11 @@ export class BeatBoard {
       this.#set(at + THREAD.jobs, 0)
       this.#set(at + THREAD.state, 0)
     })
+  }
+
+  /** The kernel's id of a live thread, when it is known. */
+  threadTid(threadId: number): number | undefined {
+    return this.readThreads().find((thread) => thread.threadId === threadId)?.tid || undefined
   }
 
   threadTurned(cell: number): void {
@@ -245,6 +199,7 @@ export class BeatBoard {
         number,
         generation: this.#get(at + THREAD.generation),
         threadId: this.#get(at + THREAD.threadId),
+        tid: this.#get(at + THREAD.tid),
         jobs,
         tickAgeMs: this.#age(this.#get(at + THREAD.tick)),
       })

@@ -140,6 +140,8 @@ export interface Beat {
   /** The main event loop: age of its last turn. */
   readonly main: { readonly ageMs: number; readonly thresholdMs: number }
   readonly threadBlockedMs: number
+  /** It can be asked for stack dumps. */
+  readonly dumps?: true
   readonly loops: readonly LoopProgress[]
   readonly threads: readonly ThreadProgress[]
   readonly jobs: readonly JobProgress[]

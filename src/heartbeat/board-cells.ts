@@ -26,6 +26,8 @@ export interface ThreadCells {
   readonly number: number
   readonly generation: number
   readonly threadId: number
+  /** The kernel's id; 0 when it is not known. */
+  readonly tid: number
   readonly jobs: number
   readonly tickAgeMs: number
 }

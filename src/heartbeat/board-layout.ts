@@ -58,7 +58,7 @@ export const LOOP = {
   limitedUntil: 10,
   size: 12,
 } as const
-export const THREAD = { state: 0, generation: 1, threadId: 2, tick: 3, jobs: 4, size: 8 } as const
+export const THREAD = { state: 0, generation: 1, threadId: 2, tick: 3, jobs: 4, tid: 5, size: 8 } as const
 export const JOB = {
   claim: 0,
   live: 1,

@@ -57,6 +57,7 @@ export function sampleBeat(board: BeatBoard, identity: SentinelIdentity, moment:
     timeoutMs: heartbeat.timeoutMs,
     main: { ageMs: age(board.mainAgeMs), thresholdMs: heartbeat.loopBlockedMs },
     threadBlockedMs: heartbeat.threadBlockedMs,
+    ...(identity.dumps ? { dumps: identity.dumps } : {}),
     loops: loops.map((cells, index) => loopProgress(sample, index, cells)),
     threads: board.readThreads().map(({ queue, number, generation, jobs: carried, tickAgeMs }) => ({
       queue: queueName(board, queue),

@@ -10,6 +10,8 @@ export interface SentinelIdentity {
   readonly host: string
   readonly pid: number
   readonly version: string
+  /** It takes stack dumps when it is asked to. */
+  readonly dumps?: true
   readonly heartbeat: {
     readonly intervalMs: number
     readonly timeoutMs: number

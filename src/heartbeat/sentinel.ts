@@ -16,7 +16,7 @@ import type { Beat, Late } from './beat.js'
 import { lateIn, nextLateInMs } from './beat.js'
 import { readOrder } from './orders.js'
 import { type Pause, withPause } from './pauses.js'
-import type { FromSentinel } from './sentinel-protocol.js'
+import type { FromSentinel, TerminateOrder } from './sentinel-protocol.js'
 import { Terminations } from './terminations.js'
 
 export interface BeatAnswer {
@@ -40,6 +40,10 @@ export interface SentinelPorts {
   /** A call to the sink did not come back in time: its connection is suspect. */
   reconnect(): void
   post(message: FromSentinel): void
+  /** An order that is the sentinel's own to obey. @returns false when it is not */
+  obey?(order: string): boolean
+  /** Before a thread is ended for what it does: to see what that is. Never rejects, and ends soon. */
+  witness?(order: TerminateOrder): Promise<void>
   monotonicMs(): number
   /** @returns what takes the timer back */
   timer(run: () => void, ms: number): () => void
@@ -206,13 +210,15 @@ export class Sentinel extends Service {
   }
 
   #order(beat: Beat, late: readonly Late[]): void {
-    for (const order of this.#terminations.accepted(beat, late, this.#ports.monotonicMs())) {
-      this.#ports.post({ type: 'terminate', ...order })
+    const { witness, post, monotonicMs } = this.#ports
+    for (const order of this.#terminations.accepted(beat, late, monotonicMs())) {
+      void (witness?.(order) ?? Promise.resolve()).then(() => post({ type: 'terminate', ...order }))
     }
   }
 
   #passOn(answer: BeatAnswer): BeatAnswer {
     for (const text of answer.orders) {
+      if (this.#ports.obey?.(text)) continue
       const read = readOrder(text, this.#options.incarnation)
       if ('order' in read) this.#ports.post({ type: 'order', order: read.order })
       else this.tell(read.refused)

@@ -13,12 +13,15 @@ export type UserErrorCode =
   | 'REDIS_MISSING'
   | 'REDIS_UNREACHABLE'
   | 'REDIS_UNSUITABLE'
+  | 'SENTINEL_UNREACHABLE'
   | 'SESSION_MISSING'
   | 'SESSION_UNREACHABLE'
   | RefusalCode
 
-/** What was asked is well put, and the job or supervisor is not in a state for it: exit code 1. */
+/** What was asked is well put, and the job, supervisor, thread or dump is not in a state for it: exit code 1. */
 export type RefusalCode =
+  | 'DUMP_REFUSED'
+  | 'DUMP_UNKNOWN'
   | 'JOB_CANCELLED'
   | 'JOB_COMPLETED'
   | 'JOB_FAILED'
@@ -31,9 +34,10 @@ export type RefusalCode =
   | 'JOB_WAITS_FOR_CHILDREN'
   | 'SUPERVISOR_GONE'
   | 'SUPERVISOR_UNKNOWN'
+  | 'THREAD_UNKNOWN'
 
 export function isRefusal(code: UserErrorCode): code is RefusalCode {
-  return code.startsWith('JOB_') || code.startsWith('SUPERVISOR_')
+  return /^(DUMP|JOB|SUPERVISOR|THREAD)_/.test(code)
 }
 
 export class UserError extends Error {

@@ -1,8 +1,7 @@
 /** A session's side of the socket: what `unstuck beat`, `unstuck fence check` and `assertFence` ask of the supervisor. */
-import { connect } from 'node:net'
 import { FenceLostError, messageOf, UserError } from '../kernel/errors.js'
-import { readLine } from './node-line.js'
-import { CONNECTION_MS, parseAnswer, requestLine, type SocketAnswer, type SocketRequest } from './socket-protocol.js'
+import { askLine } from '../platform/line-socket.js'
+import { CONNECTION_MS, MAX_LINE, parseAnswer, requestLine, type SocketAnswer, type SocketRequest } from './socket-protocol.js'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -55,15 +54,9 @@ function unreachable(why: string, cause?: unknown): UserError {
 }
 
 async function exchange(path: string, request: SocketRequest): Promise<SocketAnswer> {
-  const socket = connect(path)
-  const limit = setTimeout(() => socket.destroy(new Error(`no answer within ${CONNECTION_MS / 1000} s`)), CONNECTION_MS)
   try {
-    socket.write(requestLine(request))
-    return parseAnswer(await readLine(socket))
+    return parseAnswer(await askLine(path, requestLine(request), { limitMs: CONNECTION_MS, maxBytes: MAX_LINE }))
   } catch (error) {
     throw unreachable(`cannot be asked at ${path} (${messageOf(error)})`, error)
-  } finally {
-    clearTimeout(limit)
-    socket.destroy()
   }
 }

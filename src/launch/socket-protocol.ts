@@ -2,7 +2,7 @@
  * What a session and its supervisor say to each other: one line of JSON each way, one request a connection. A session
  * needs no Redis and no config; who it is, it knows from its environment.
  */
-import { messageOf } from '../kernel/errors.js'
+import { parseJsonObject } from '../kernel/json-object.js'
 
 export interface SocketRequest {
   /** A sign of life, or: is the job still mine? */
@@ -42,7 +42,7 @@ export function answerLine(answer: SocketAnswer): string {
 
 /** @throws Error that says what is wrong with it */
 export function parseRequest(line: string): SocketRequest {
-  const { v, do: what, queue, job, fence, progress } = fieldsOf(line)
+  const { v, do: what, queue, job, fence, progress } = parseJsonObject(line)
   if (v !== VERSION) throw new Error(`v must be ${VERSION}: the session speaks another version than its supervisor`)
   if (what !== 'beat' && what !== 'fence') throw new Error('do must be "beat" or "fence"')
   if (typeof queue !== 'string' || typeof job !== 'string') throw new Error('queue and job must be texts')
@@ -56,19 +56,8 @@ export function parseRequest(line: string): SocketRequest {
 
 /** @throws Error when it is no answer */
 export function parseAnswer(line: string): SocketAnswer {
-  const { ok, error, unsure } = fieldsOf(line)
+  const { ok, error, unsure } = parseJsonObject(line)
   if (ok === true) return { ok }
   if (ok !== false || typeof error !== 'string') throw new Error('it is no answer')
   return { ok, error, ...(unsure === true ? { unsure } : {}) }
-}
-
-function fieldsOf(line: string): Partial<Record<string, unknown>> {
-  let value: unknown
-  try {
-    value = JSON.parse(line)
-  } catch (error) {
-    throw new Error('it is no JSON', { cause: messageOf(error) })
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('it is no object')
-  return { ...value }
 }

@@ -40,6 +40,14 @@ export interface FleetKeys {
    * `registered:GROUP` the Redis time (ms) of the group's last registration.
    */
   readonly restarts: string
+  /** Channel: an order lies there for this supervisor, and is in a hurry. */
+  wake(supervisor: string): string
+  /** One stack dump (JSON), kept for a day. */
+  dump(id: string): string
+  /** Sorted set of a supervisor's dumps by the Redis time (ms) at which they were kept. */
+  dumps(supervisor: string): string
+  /** What came of a request for dumps (JSON). */
+  answer(request: string): string
 }
 
 /** @param prefix `redis.prefix`; keep its braces in a Cluster. */
@@ -61,6 +69,10 @@ export function fleetKeys(prefix: string): FleetKeys {
     free: (queue) => `${prefix}:free:${queue}`,
     orders: (supervisor) => `${prefix}:orders:${supervisor}`,
     flapping: (subject) => `${prefix}:flapping:${subject}`,
+    wake: (supervisor) => `${prefix}:wake:${supervisor}`,
+    dump: (id) => `${prefix}:dump:${id}`,
+    dumps: (supervisor) => `${prefix}:dumps:${supervisor}`,
+    answer: (request) => `${prefix}:answer:${request}`,
   }
 }
 

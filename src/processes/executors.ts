@@ -33,6 +33,8 @@ export interface ExecutorOptions {
   readonly board: BeatBoard
   readonly log: Logger
   readonly onError: (error: unknown) => void
+  /** More threads than it can bear were ended and do not die: only the end of the process frees them. */
+  readonly onWornOut: (queue: string) => void
   /** What sessions need of the supervisor; there when a queue of it has sessions. */
   readonly host: SessionHost | undefined
 }
@@ -47,7 +49,8 @@ export function queueExecutor(options: ExecutorOptions): QueueExecutor {
   throw new Error(`queue ${options.queue}: nothing runs its jobs`)
 }
 
-function threads({ config, queue, queueConfig, index, board, log, onError }: ExecutorOptions, handler: string): QueueExecutor {
+function threads(options: ExecutorOptions, handler: string): QueueExecutor {
+  const { config, queue, queueConfig, index, board, log, onError, onWornOut } = options
   const running = {
     board,
     handler,
@@ -62,6 +65,12 @@ function threads({ config, queue, queueConfig, index, board, log, onError }: Exe
     threads: queueConfig.threads,
     jobsPerThread: queueConfig.jobsPerThread,
     threadModule: new URL('./task-thread.js', import.meta.url),
+    onZombie: (threadId) =>
+      log.error(
+        { event: 'zombie_thread', queue, threadId },
+        `ZOMBIE thread of ${queue}: it was ended and does not die, being in native code; another does its work`,
+      ),
+    onTooManyZombies: () => onWornOut(queue),
     onError,
   })
   return {

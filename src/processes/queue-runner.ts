@@ -25,6 +25,7 @@ export interface QueueRunnerOptions {
   /** What sessions need of the supervisor; there when a queue of it has sessions. */
   readonly host: SessionHost | undefined
   readonly events: QueueWorkerEvents
+  readonly onWornOut: (queue: string) => void
   readonly log: Logger
 }
 
@@ -38,13 +39,13 @@ export class QueueRunner extends Service {
 
   constructor(options: QueueRunnerOptions) {
     super()
-    const { config, queue, queueConfig, index, board, events, log, host, owner } = options
+    const { config, queue, queueConfig, index, board, events, log, host, owner, onWornOut } = options
     this.queue = queue
     this.#log = log
     this.#board = board
     this.#index = index
     const onError = (error: unknown) => events.error(queue, error)
-    this.#executor = queueExecutor({ config, queue, queueConfig, index, owner, board, log, onError, host })
+    this.#executor = queueExecutor({ config, queue, queueConfig, index, owner, board, log, onError, onWornOut, host })
     this.worker = new QueueWorker({
       queue,
       queueIndex: index,

@@ -9,10 +9,11 @@ import { messageOf } from '../kernel/errors.js'
 import type { Gatherer } from '../kernel/gatherer.js'
 import { ChildSessions } from '../launch/child-session.js'
 import { GitWorkspaces } from '../launch/git-worktree.js'
-import { SessionSocket, sessionSocketFolder } from '../launch/node-session-socket.js'
+import { SessionSocket } from '../launch/node-session-socket.js'
 import type { LaunchStep, SessionRecord, Sessions, Workspaces } from '../launch/session.js'
 import type { Config, SessionConfig } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
+import { socketFolder } from '../platform/socket-folder.js'
 import { findGhosts, type GhostPorts, type GhostQueue } from '../recovery/ghosts.js'
 import type { OwnerName } from '../recovery/orphan-policy.js'
 
@@ -68,7 +69,7 @@ export class SessionHost {
       onUnreadable: (queue, job, why) => errors.add(`session of job:${queue}/${job}: its record is set aside: ${why}`),
     }
     this.socket = new SessionSocket({
-      folder: sessionSocketFolder(),
+      folder: socketFolder(),
       name: me.incarnation,
       answer: async (request) => {
         const sessions = options.runners().find(({ queue }) => queue === request.queue)?.sessions

@@ -16,7 +16,7 @@ import { messageOf, UserError } from '../kernel/errors.js'
 import { Gatherer } from '../kernel/gatherer.js'
 import type { PollLoop } from '../kernel/poll-loop.js'
 import { Service } from '../kernel/service.js'
-import { type Config, type QueueConfig, slotsOf } from '../platform/config.js'
+import { type Config, slotsOf } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
 import { processRegistry } from '../platform/prom-metrics.js'
 import { checkRedis, connectRedis } from '../platform/redis.js'
@@ -30,6 +30,7 @@ import { readSettings, wireReconcile } from './reconcile-wiring.js'
 import { type RecoveryLines, recoveryLines } from './recovery-lines.js'
 import { type SentinelHost, startSentinel } from './sentinel-host.js'
 import { SessionHost } from './session-host.js'
+import { type RunnableQueue, requireRedisUrl, runnableQueues } from './supervised-queues.js'
 
 export interface SupervisorOptions {
   readonly config: Config
@@ -40,9 +41,9 @@ export interface SupervisorOptions {
   readonly onReplaced: () => void
   /** Ordered to take no more jobs and to leave. May come again while it does. */
   readonly onDrainOrder: () => void
+  /** Threads that do not die fill this process: it must drain, and end in a way that has it started again. */
+  readonly onWornOut: (queue: string) => void
 }
-
-type RunnableQueue = readonly [name: string, config: QueueConfig]
 
 /** How long a handler may go on after its signal aborted, milliseconds. */
 const ABORT_GRACE_MS = 1000
@@ -73,7 +74,7 @@ export class Supervisor extends Service {
   constructor(options: SupervisorOptions) {
     super()
     this.#options = options
-    this.#queues = runnableQueues(options)
+    this.#queues = runnableQueues(options.config, options.queues)
     this.#board = BeatBoard.create(
       {
         queues: this.#queues.map(([name, queue]) => ({
@@ -184,6 +185,7 @@ export class Supervisor extends Service {
       host: hostname(),
       pid: process.pid,
       version: VERSION,
+      dumps: true,
       heartbeat: config.heartbeat,
       loops: config.loops,
       queues: this.#queues.map(([name, queue]) => ({
@@ -231,6 +233,7 @@ export class Supervisor extends Service {
           redisUrl,
           board: this.#board,
           host: this.#host,
+          onWornOut: this.#options.onWornOut,
           log,
           events: {
             firstStart: this.#metrics.firstStart,
@@ -294,28 +297,4 @@ export class Supervisor extends Service {
     clearTimeout(timer)
     return inTime
   }
-}
-
-function requireRedisUrl(config: Config): string {
-  if (config.redis.url !== undefined) return config.redis.url
-  throw new UserError(
-    'REDIS_MISSING',
-    'redis.url: no Redis is named; set REDIS_URL or --redis, or use `unstuck up`, which brings one',
-  )
-}
-
-function runnableQueues({ config, queues }: SupervisorOptions): RunnableQueue[] {
-  const wanted = queues ?? Object.keys(config.queues)
-  if (wanted.length === 0)
-    throw new UserError('CONFIG_INVALID', 'queues: none is configured; add queues.NAME.handler to the config file')
-  return wanted.map((name) => {
-    const queue = config.queues[name]
-    const known = Object.keys(config.queues).join(', ') || 'none'
-    if (!queue)
-      throw new UserError(
-        'QUEUE_UNKNOWN',
-        `queue "${name}": not in the config (configured: ${known}); add queues.${name} or correct --queue`,
-      )
-    return [name, queue] as const
-  })
 }

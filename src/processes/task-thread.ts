@@ -11,17 +11,28 @@ import type { ThreadLogLine, ThreadReply, ThreadSetup, ThreadTask } from '../dis
 import { BeatBoard } from '../heartbeat/beat-board.js'
 import type { Handler } from '../kernel/job.js'
 import { systemClock } from '../platform/system-clock.js'
+import { ownTid } from '../stackdump/node-proc-threads.js'
+import { installLook } from '../stackdump/thread-look.js'
 
 const setup = workerData as ThreadSetup
 const board = new BeatBoard(setup.board, systemClock.monotonicMs)
-const cell = board.claimThread(setup.queue, threadId)
+const tid = ownTid()
+const cell = board.claimThread(setup.queue, threadId, tid)
 const running = new Set<ThreadContext>()
+/** Jobs whose handler's promise was collected: nobody can settle it any more. */
+const collected = new WeakSet<ThreadContext>()
+const promises = new FinalizationRegistry<ThreadContext>((job) => collected.add(job))
 let handler: Promise<Handler> | undefined
 
 setInterval(() => {
   if (cell >= 0) board.threadTurned(cell)
   for (const job of running) job.checkAbort()
 }, setup.tickMs).unref()
+
+installLook(() => ({
+  ...(tid === undefined ? {} : { tid }),
+  jobs: [...running].map((job) => ({ ...job.look(), ...(collected.has(job) ? { collected: true } : {}) })),
+}))
 
 /** Loads the handler at the first job and keeps it; a load that failed is tried again by the next job. */
 function theHandler(): Promise<Handler> {
@@ -44,7 +55,8 @@ export default async function runTask(task: ThreadTask): Promise<ThreadReply> {
   }
   const job = new ThreadContext(board, task, postLog)
   running.add(job)
-  const reply = await runHandler(theHandler, task, job)
+  const reply = await runHandler(theHandler, task, job, (promise) => promises.register(promise, job, job))
+  promises.unregister(job)
   running.delete(job)
   if (cell >= 0) board.threadGave(cell)
   return reply

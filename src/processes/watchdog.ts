@@ -1,6 +1,7 @@
 /** The watchdog process: connections, loop, metrics and HTTP put together. Nothing is decided here. */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
+import type { Redis } from 'ioredis'
 import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
 import { readModel } from '../http/read-model.js'
 import { redisFleetSource } from '../http/redis-fleet-source.js'
@@ -10,11 +11,12 @@ import type { Config, QueueConfig } from '../platform/config.js'
 import { createLogger } from '../platform/pino-logger.js'
 import { processRegistry } from '../platform/prom-metrics.js'
 import { connectRedis } from '../platform/redis.js'
-import { fleetKeys } from '../platform/redis-keys.js'
+import { type FleetKeys, fleetKeys } from '../platform/redis-keys.js'
 import { systemClock } from '../platform/system-clock.js'
 import { VERSION } from '../platform/version.js'
 import { promWatchdogMetrics, type WatchdogMetrics } from '../watchdog/prom-watchdog-metrics.js'
 import type { QueueThresholds } from '../watchdog/queue-tracker.js'
+import { redisDumpAsker } from '../watchdog/redis-dump-asker.js'
 import { redisIncidents } from '../watchdog/redis-incidents.js'
 import { redisHints, redisWatchStore } from '../watchdog/redis-watch-store.js'
 import type { LineLog } from '../watchdog/report.js'
@@ -76,6 +78,7 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
       onError: queueComplaint(log),
     }),
     hints: redisHints(subscriber, keys),
+    ...(config.watchdog.dumpOnStuck ? { dumps: dumpAsker({ redis, keys, metrics, log }) } : {}),
     telemetry: metrics,
     newId: () => randomUUID(),
     thresholdsOf: (queue) => thresholdsOf(config, config.queues[queue]),
@@ -97,6 +100,11 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
     disconnect()
     throw error
   }
+}
+
+function dumpAsker({ redis, keys, metrics, log }: { redis: Redis; keys: FleetKeys; metrics: WatchdogMetrics; log: LineLog }) {
+  const onError = (message: string) => log.warn({ event: 'watchdog_trouble' }, message)
+  return redisDumpAsker({ redis, keys, onAsked: (outcome) => metrics.dumpAsked(outcome), onError })
 }
 
 async function stopAll(http: HttpServer, loop: WatchLoop, disconnect: () => void): Promise<void> {

@@ -15,6 +15,7 @@ import type { Sight } from '../heartbeat/observer.js'
 import type { QueueFacts } from '../heartbeat/queue-facts.js'
 import type { SeenBeat } from '../heartbeat/seen-beat.js'
 import { messageOf } from '../kernel/errors.js'
+import type { DumpPlace } from './dump-note.js'
 import type { Incident, Trouble } from './incident.js'
 import type { QueueCondition } from './queue-tracker.js'
 
@@ -139,6 +140,7 @@ function partFinding(seen: SeenBeat, late: Late, coveredBy: string | undefined):
   const serves =
     late.kind === 'event_loop' ? servedBy(seen) : late.kind === 'loop' && late.queue !== undefined ? [late.queue] : undefined
   const { queue, phase, jobId, attempt, step, stepMs } = late
+  const place = seen.beat?.dumps ? placeOf(late) : undefined
   return {
     subjectKind: late.kind,
     subject: late.subject,
@@ -154,10 +156,17 @@ function partFinding(seen: SeenBeat, late: Late, coveredBy: string | undefined):
     ...(step === undefined ? {} : { step }),
     ...(stepMs === undefined ? {} : { stepMs: Math.round(stepMs) }),
     ...(serves === undefined ? {} : { serves }),
+    ...(place === undefined ? {} : { place }),
     coveredBy,
     ripe: true,
     observedAgoMs: seen.ageMs,
   }
+}
+
+/** Loops run on the main thread; a job that no thread has begun, or that has a process of its own, cannot be looked at. */
+function placeOf({ kind, queue, thread }: Late): DumpPlace | undefined {
+  if (kind === 'event_loop' || kind === 'loop') return 'main'
+  return queue === undefined || !thread ? undefined : { queue, thread }
 }
 
 /** One finding at most: what is open and still holds, else the gravest that has held for long enough. */

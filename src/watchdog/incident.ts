@@ -1,5 +1,6 @@
 /** Incidents and transitions: what is kept of a stay in STUCK, and the port through which it is kept. Pure types and rules. */
 import type { Cause, SubjectKind } from '../heartbeat/beat.js'
+import type { DumpNote, DumpPlace } from './dump-note.js'
 
 export const OUTCOMES = ['recovered', 'drained', 'superseded', 'stopped', 'cancelled', 'replaced', 'gone'] as const
 export type Outcome = (typeof OUTCOMES)[number]
@@ -22,6 +23,8 @@ export interface Trouble {
   readonly attempt?: number
   readonly step?: string
   readonly stepMs?: number
+  /** Where it can be looked at, when its supervisor takes dumps. */
+  readonly place?: DumpPlace
   /** The queues that a troubled process, event loop or fetch loop serves: their standstill is explained by it. */
   readonly serves?: readonly string[]
 }
@@ -42,6 +45,9 @@ export interface Incident extends Trouble {
   readonly held: boolean
   /** Held only: since when (Redis TIME) it is calm. */
   readonly calmSinceRedisMs?: number
+  /** The stack dump that was taken when it opened, and the place in the job's own code that it shows. */
+  readonly dumpId?: string
+  readonly topFrame?: string
   /** Held only: how often it came back, each of which would have been a RESUMED and a STUCK line. */
   readonly heldBack: number
 }
@@ -83,6 +89,8 @@ export interface Incidents {
   close(incident: Incident, outcome: Outcome): Promise<readonly Transition[]>
   /** Changes the record of an open incident, if nobody changed it since it was read. */
   update(from: Incident, to: Incident): Promise<boolean>
+  /** Writes into an open incident which dump was taken of it. */
+  note(incident: Incident, note: DumpNote): Promise<void>
   /** Adds a finished incident of one watchdog alone (redis_unreachable); its lines are written already. */
   record(transitions: readonly Transition[]): Promise<void>
   /** The line is written. */

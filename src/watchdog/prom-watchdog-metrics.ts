@@ -5,6 +5,7 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { CAUSES, type Cause, type SubjectKind } from '../heartbeat/beat.js'
 import type { QueueFacts } from '../heartbeat/queue-facts.js'
+import { DUMP_OUTCOMES, type DumpOutcome } from './dump-note.js'
 import type { Incident } from './incident.js'
 import type { WatchTelemetry } from './watch-loop.js'
 
@@ -26,6 +27,7 @@ export interface FleetGauges {
 
 export interface WatchdogMetrics extends WatchTelemetry {
   readonly registry: Registry
+  dumpAsked(outcome: DumpOutcome): void
   /** Fills the gauges. @param fleet undefined: unknown now; what was shown before is taken away rather than repeated */
   show(fleet: FleetGauges | undefined, redisUp: boolean): void
 }
@@ -64,6 +66,9 @@ export function promWatchdogMetrics(registry: Registry, queues: readonly string[
     detected(lateByMs) {
       counts.detection.observe(Math.max(0, lateByMs) / 1000)
     },
+    dumpAsked(outcome) {
+      counts.dumps.inc({ outcome })
+    },
     show(fleet, redisUp) {
       for (const gauge of Object.values(gauges)) gauge.reset()
       showStart(gauges, queues)
@@ -84,6 +89,13 @@ function countersOf(registry: Registry) {
   for (const cause of CAUSES) {
     for (const to of ['stuck', 'resumed']) transitions.inc({ cause, to }, 0)
   }
+  const dumps = new Counter({
+    name: 'unstuck_stack_dumps_total',
+    help: 'Stack dumps that this watchdog asked for, by what came of it',
+    labelNames: ['outcome'],
+    registers,
+  })
+  for (const outcome of DUMP_OUTCOMES) dumps.inc({ outcome }, 0)
   const detection = new Histogram({
     name: 'unstuck_detection_seconds',
     help: 'From the moment when a threshold was passed to the opening of the incident',
@@ -101,7 +113,7 @@ function countersOf(registry: Registry) {
     help: 'When the last watchdog cycle ended',
     registers,
   })
-  return { transitions, detection, cycle, lastCycle }
+  return { transitions, dumps, detection, cycle, lastCycle }
 }
 
 type Gauges = ReturnType<typeof gaugesOf>

@@ -93,6 +93,14 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 `)
 
+// ARGV: subject, incident id, what is to be written as JSON without its braces.
+const NOTE = redisScript(`
+local text = redis.call('HGET', KEYS[1], ARGV[1])
+if not text or cjson.decode(text).incidentId ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], '{' .. ARGV[3] .. ',' .. string.sub(text, 2))
+return 1
+`)
+
 const CLAIM = redisScript(`${LUA_NOW}
 local overdue = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
 for _, text in ipairs(overdue) do redis.call('ZADD', KEYS[1], 'XX', now + ${SAY_WITHIN_MS}, text) end
@@ -154,6 +162,9 @@ export function redisIncidents(redis: Redis, keys: FleetKeys): Incidents {
       const old = texts.get(from)
       if (old === undefined) return false
       return (await UPDATE.run(redis, [keys.open], [from.subject, old, JSON.stringify(to)])) === 1
+    },
+    async note({ subject, incidentId }, note) {
+      await NOTE.run(redis, [keys.open], [subject, incidentId, withoutBrace(note).slice(0, -1)])
     },
     async record(transitions) {
       const rest = transitions.map(({ seq: _, ...transition }) => withoutBrace(transition))

@@ -40,7 +40,7 @@ export function lineOf(transition: Transition, watchdogId: string): Line {
 
 function fieldsOf(incident: Incident): Record<string, string | number> {
   const { incidentId, subjectKind, subject, queue, supervisor, incarnation, cause, since, ageMs, thresholdMs } = incident
-  const { phase, jobId, attempt, step } = incident
+  const { phase, jobId, attempt, step, dumpId, topFrame } = incident
   const all = {
     incidentId,
     subjectKind,
@@ -56,12 +56,18 @@ function fieldsOf(incident: Incident): Record<string, string | number> {
     jobId,
     attempt,
     step,
+    dumpId,
+    topFrame,
   }
   return Object.fromEntries(Object.entries(all).filter((entry): entry is [string, string | number] => entry[1] !== undefined))
 }
 
 /** `, in step charge (12 s)`, with the job where the subject does not name it; nothing when it is not known. */
-function whereabouts({ subjectKind, phase, stepMs, jobId, attempt }: Incident): string {
+function whereabouts(incident: Incident): string {
+  return `${doing(incident)}${incident.topFrame === undefined ? '' : `, at ${incident.topFrame}`}`
+}
+
+function doing({ subjectKind, phase, stepMs, jobId, attempt }: Incident): string {
   const job = jobId === undefined || subjectKind === 'job' ? '' : ` of job ${jobId}`
   const tried = attempt === undefined || attempt < 2 ? '' : `, attempt ${attempt}`
   if (phase === undefined) return job === '' ? tried : `, in job ${jobId}${tried}`

@@ -4,6 +4,7 @@
  * whose acknowledgement got lost must not write again.
  */
 import type { Clock } from '../kernel/clock.js'
+import type { DumpNote } from './dump-note.js'
 import { type Incidents, SAY_WITHIN_MS, type Transition } from './incident.js'
 import { type LineLog, lineOf } from './report.js'
 
@@ -29,12 +30,15 @@ export class Speaker {
     this.#options = options
   }
 
-  /** @param decidedAt own monotonic clock before the call that won them */
-  async say(transitions: readonly Transition[], decidedAt: number): Promise<void> {
+  /**
+   * @param decidedAt own monotonic clock before the call that won them
+   * @param note the dump that was taken meanwhile
+   */
+  async say(transitions: readonly Transition[], decidedAt: number, note?: DumpNote): Promise<void> {
     for (const transition of transitions) {
       if (!this.#written.has(nameOf(transition))) {
         if (this.#options.clock.monotonicMs() - decidedAt > SAY_WITHIN_MS * LATEST_SHARE) continue
-        this.#write(transition)
+        this.#write(transition, note)
       }
       await this.#acknowledge(transition)
     }
@@ -53,9 +57,10 @@ export class Speaker {
     for (const transition of again) await this.#acknowledge(transition)
   }
 
-  #write(transition: Transition): void {
+  #write(transition: Transition, note: DumpNote | undefined): void {
     const { log, watchdogId, onSaid } = this.#options
-    const { level, fields, message } = lineOf(transition, watchdogId)
+    const noted = note ? { ...transition, incident: { ...transition.incident, ...note } } : transition
+    const { level, fields, message } = lineOf(noted, watchdogId)
     log[level](fields, message)
     this.#written.add(nameOf(transition))
     for (const oldest of this.#written) {

@@ -16,12 +16,13 @@ import type { Clock } from '../kernel/clock.js'
 import { messageOf } from '../kernel/errors.js'
 import { Service } from '../kernel/service.js'
 import { type Diagnosis, diagnose } from './diagnosis.js'
+import { type DumpAsker, type DumpNote, MOST_IN_A_CYCLE } from './dump-note.js'
 import { type Decision, Health } from './health.js'
 import type { Incident, IncidentDraft, Incidents, Transition } from './incident.js'
-import { Outage } from './outage.js'
+import { OutageVoice } from './outage-voice.js'
 import { type QueueCondition, type QueueThresholds, QueueTracker } from './queue-tracker.js'
 import { ReadingPlan } from './reading-plan.js'
-import { type LineLog, lineOf } from './report.js'
+import type { LineLog } from './report.js'
 import { Speaker } from './speaker.js'
 import type { Hints, StoreLook, WatchStore } from './watch-store.js'
 
@@ -49,6 +50,8 @@ export interface WatchLoopOptions {
   readonly incidents: Incidents
   readonly queueFacts: { read(queues: readonly string[]): Promise<QueueFacts[]> }
   readonly hints: Hints
+  /** Absent: nobody is asked for stack dumps. */
+  readonly dumps?: DumpAsker
   readonly log: LineLog
   readonly telemetry: WatchTelemetry
   readonly newId: () => string
@@ -75,16 +78,17 @@ export class WatchLoop extends Service {
   readonly #observer: Observer
   readonly #health: Health
   readonly #tracker: QueueTracker
-  readonly #outage: Outage
+  readonly #outage: OutageVoice
   readonly #speaker: Speaker
   readonly #plan: ReadingPlan
   readonly #complaints = new Set<string>()
-  #unrecorded: Transition[] = []
   #lastOpen: readonly Incident[] = []
   /** What was open when the store was last known to remember. */
   #lost: readonly Incident[] = []
   #sight: Sight = { judges: 'stated', reason: 'starting', clearForMs: 0, blindForMs: 0 }
   #lastCycleAt: number | undefined
+  /** Subjects that were dumped in this cycle. */
+  #lookedInto = 0
   #ripensInMs = Number.POSITIVE_INFINITY
   #timer: NodeJS.Timeout | undefined
   #wakeAt = Number.POSITIVE_INFINITY
@@ -99,14 +103,16 @@ export class WatchLoop extends Service {
     this.#observer = new Observer({ timeoutMs })
     this.#health = new Health({ watchdogId, goneAfterMs, timeoutMs })
     this.#tracker = new QueueTracker(options.thresholdsOf)
-    this.#outage = new Outage({ watchdogId, thresholdMs: options.redisUnreachableAfterMs, newId })
-    this.#speaker = new Speaker({
+    const onSaid = (transition: Transition) => telemetry.lineWritten(transition)
+    this.#outage = new OutageVoice({
       watchdogId,
       clock,
-      incidents,
       log,
-      onSaid: (transition) => telemetry.lineWritten(transition),
+      newId,
+      thresholdMs: options.redisUnreachableAfterMs,
+      onSaid,
     })
+    this.#speaker = new Speaker({ watchdogId, clock, incidents, log, onSaid })
   }
 
   get view(): WatchView {
@@ -114,7 +120,7 @@ export class WatchLoop extends Service {
   }
 
   protected override onStart(): void {
-    this.#outageTimer = setInterval(() => this.#tickOutage(), OUTAGE_TICK_MS)
+    this.#outageTimer = setInterval(() => this.#outage.tick(), OUTAGE_TICK_MS)
     // Hints only make it faster; without them the next look finds the same.
     this.#options.hints.subscribe((supervisor) => this.#onHint(supervisor)).catch(() => undefined)
     this.#wakeIn(0)
@@ -202,7 +208,7 @@ export class WatchLoop extends Service {
         before,
         after,
       })
-      this.#endOutage()
+      this.#outage.answered()
       return look
     } catch {
       // Said by redis_unreachable, if it lasts.
@@ -225,10 +231,7 @@ export class WatchLoop extends Service {
   async #catchUp(look: StoreLook): Promise<void> {
     const { incidents, store } = this.#options
     await this.#speaker.acknowledgeAgain()
-    if (this.#unrecorded.length > 0) {
-      await incidents.record(this.#unrecorded)
-      this.#unrecorded = []
-    }
+    await this.#outage.recordIn(incidents)
     // Deadlines jump only with the store's clock, and then this watchdog is blind. Else they are just longer than ours.
     if (this.#sight.judges !== 'all' && look.fromTheFuture.length > 0) await store.pullIn(look.fromTheFuture, look.queues)
     // Not while blind: whoever wrote a line just before an outage comes first, to say that it did.
@@ -264,6 +267,7 @@ export class WatchLoop extends Service {
   async #act(decisions: readonly Decision[], look: StoreLook, lookedAt: number): Promise<void> {
     const { incidents, store } = this.#options
     const closedAt = new Map<string, number>()
+    this.#lookedInto = 0
     for (const decision of decisions) {
       if (decision.do === 'forget') await store.forget(decision.seen, look.queues)
       if (decision.do === 'forget-watchdog') await store.forgetWatchdog(decision.id)
@@ -283,7 +287,11 @@ export class WatchLoop extends Service {
         if (decision.do !== 'open') return
         const asOf = Math.max(look.seq, closedAt.get(decision.trouble.subject) ?? 0)
         const sinceLook = this.#options.clock.monotonicMs() - lookedAt
-        const won = await this.#won(() => incidents.open(this.#draft(decision, look.redisNow + sinceLook), asOf))
+        const draft = this.#draft(decision, look.redisNow + sinceLook)
+        const won = await this.#won(
+          () => incidents.open(draft, asOf),
+          (transitions) => this.#lookInto(transitions),
+        )
         if (won.length === 0) return
         const { ageMs, thresholdMs } = decision.trouble
         this.#options.telemetry.detected(ageMs - thresholdMs + decision.observedAgoMs)
@@ -291,45 +299,29 @@ export class WatchLoop extends Service {
     )
   }
 
-  async #won(change: () => Promise<readonly Transition[]>): Promise<readonly Transition[]> {
+  async #won(
+    change: () => Promise<readonly Transition[]>,
+    note?: (won: readonly Transition[]) => Promise<DumpNote | undefined>,
+  ): Promise<readonly Transition[]> {
     const before = this.#options.clock.monotonicMs()
     const transitions = await change()
-    await this.#speaker.say(transitions, before)
+    await this.#speaker.say(transitions, before, await note?.(transitions))
     return transitions
+  }
+
+  /** What the stuck thread does, for the line; the incident keeps it. */
+  async #lookInto([opened]: readonly Transition[]): Promise<DumpNote | undefined> {
+    const { dumps, incidents } = this.#options
+    if (!dumps || !opened?.incident.place || this.#lookedInto >= MOST_IN_A_CYCLE) return undefined
+    this.#lookedInto += 1
+    const note = await dumps.ask(opened.incident)
+    if (note) await incidents.note(opened.incident, note).catch((error: unknown) => this.#complain(messageOf(error)))
+    return note
   }
 
   #draft({ trouble, observedAgoMs }: Extract<Decision, { do: 'open' }>, redisNow: number): IncidentDraft {
     const since = new Date(redisNow - trouble.ageMs - observedAgoMs).toISOString()
     return { ...trouble, incidentId: this.#options.newId(), since, watchdogId: this.#options.watchdogId, count: 1 }
-  }
-
-  #tickOutage(): void {
-    const { clock } = this.#options
-    const incident = this.#outage.tick({ now: clock.monotonicMs(), wall: clock.now() })
-    if (incident) this.#sayAlone({ seq: 0, at: clock.now(), event: 'stuck', incident })
-  }
-
-  #endOutage(): void {
-    const ended = this.#outage.answered()
-    if (!ended) return
-    const { incident, silentMs } = ended
-    this.#sayAlone({
-      seq: 0,
-      at: this.#options.clock.now(),
-      event: 'resumed',
-      outcome: 'recovered',
-      durationMs: silentMs,
-      incident,
-    })
-  }
-
-  /** Of Redis itself each watchdog speaks alone, and tells the stream when there is one again. */
-  #sayAlone(transition: Transition): void {
-    const { log, telemetry, watchdogId } = this.#options
-    const { level, fields, message } = lineOf(transition, watchdogId)
-    log[level](fields, message)
-    telemetry.lineWritten(transition)
-    this.#unrecorded.push(transition)
   }
 
   /** Once, until a cycle ends well. */

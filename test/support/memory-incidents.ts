@@ -1,4 +1,5 @@
 /** The incident store in memory, with a clock that a test moves. It obeys the same contract suite as the Redis one. */
+import type { DumpNote } from '../../src/watchdog/dump-note.js'
 import {
   FLAPPING_OPENINGS,
   FLAPPING_WINDOW_MS,
@@ -49,6 +50,11 @@ export class MemoryIncidents implements Incidents {
     const stuck = this.#emit({ seq, at: now, event: 'stuck', incident })
     if (!held) return [stuck]
     return [stuck, this.#emit({ seq: ++this.seq, at: now, event: 'flapping', openings: history.openings.length, incident })]
+  }
+
+  async note({ subject, incidentId }: Incident, note: DumpNote): Promise<void> {
+    const incident = this.open_.get(subject)
+    if (incident?.incidentId === incidentId) this.open_.set(subject, { ...incident, ...note })
   }
 
   async close({ subject, incidentId }: Incident, outcome: Outcome): Promise<readonly Transition[]> {

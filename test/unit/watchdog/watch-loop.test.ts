@@ -109,6 +109,7 @@ function bound(incidents: MemoryIncidents) {
   return {
     open: incidents.open.bind(incidents),
     close: incidents.close.bind(incidents),
+    note: incidents.note.bind(incidents),
     update: incidents.update.bind(incidents),
     record: incidents.record.bind(incidents),
     said: incidents.said.bind(incidents),

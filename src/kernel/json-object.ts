@@ -1,0 +1,13 @@
+import { messageOf } from './errors.js'
+
+/** @throws Error that says what it is instead; what it holds, which may be a secret, is not repeated */
+export function parseJsonObject(text: string): Partial<Record<string, unknown>> {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new Error('it is no JSON', { cause: messageOf(error) })
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('it is no object')
+  return { ...value }
+}
