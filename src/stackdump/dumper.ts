@@ -134,8 +134,9 @@ export class Dumper {
   }
 }
 
-/** Where it is, in one line: the place in the job's own code, else what the kernel says. */
+/** Where it is, in one line: the place in the job's own code, or what the kernel says where no code can be seen. */
 function topOf(dump: DumpCore): { top?: string } {
-  const top = topFrame(dump) ?? dump.kernel?.summary
+  const native = dump.class === 'native' && dump.kernel ? `native code (${dump.kernel.summary})` : undefined
+  const top = topFrame(dump) ?? native
   return top === undefined ? {} : { top }
 }

@@ -82,9 +82,11 @@ export class InspectorCapture {
 
   async #dumpWanted(): Promise<void> {
     const wanted = this.#wanted.splice(0)
-    const looks = wanted.map(({ target, options }) => this.#lookAt(target, options))
-    const line = await openLine()
+    let channel: Line['channel']
     try {
+      const looks = wanted.map(({ target, options }) => this.#lookAt(target, options))
+      const line = await openLine()
+      channel = line.channel
       const workers = line.channel && wanted.some(({ target }) => target !== 'main') ? await attachAll(line) : undefined
       const last = new Map<CaptureTarget, Promise<void>>()
       wanted.forEach(({ target, resolve }, index) => {
@@ -99,7 +101,7 @@ export class InspectorCapture {
     } catch (error) {
       for (const { reject } of wanted) reject(error)
     } finally {
-      await line.channel?.close(CLOSE_MS)
+      await channel?.close(CLOSE_MS)
     }
   }
 

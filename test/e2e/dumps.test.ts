@@ -196,7 +196,8 @@ describe('a stuck job', () => {
     for (const [kind, summary] of NATIVE) {
       const { line, dump } = found.get(kind) ?? expect.unreachable()
       expect(line).toMatchObject({ cause: 'thread_blocked', dumpId: dump.id, topFrame: expect.stringMatching(summary) })
-      expect(dump).toMatchObject({ class: 'native', kernel: { summary: line['topFrame'] } })
+      expect(dump.class).toBe('native')
+      expect(line['topFrame']).toBe(`native code (${dump.kernel?.summary})`)
     }
     expect(found.get('hung')?.dump.steps).toMatchObject([{ name: 'fetch rates', job: 'hung', enteredAt: { fn: 'charge' } }])
     // A beat is due every half second; while it is out, and on a crowded machine, it grows somewhat older.
@@ -229,6 +230,7 @@ describe('a stuck job', () => {
     await add('loop')
     const dump = await kept(await stuck('loop'))
     expect(framesOf(dump)).toContain(`loopForEver (${placeOf(HANDLER, 'loop')}`)
+    expect(dump.at).toBeLessThanOrEqual(Number((await supervisor.line(({ event }) => event === 'terminated'))['time']))
     const next = await add('nothing')
     await until(
       () => next.getState(),
@@ -236,7 +238,16 @@ describe('a stuck job', () => {
     )
     const ended = await jobs.getJob('loop')
     expect(ended?.failedReason).toMatch(/^thread terminated/)
-    expect(supervisor.output()).not.toContain('a stack dump failed')
+  })
+
+  it('is looked at before its thread is ended though no watchdog asks for it', async () => {
+    const { add, supervisor, client } = await setup({ queue: { onStuck: 'terminate' }, watchdog: { dumpOnStuck: false } })
+    await add('atomics')
+    await supervisor.line(({ event }) => event === 'terminated')
+    const [id = '', ...more] = await listDumps(client, keys, 's1')
+    expect(more).toEqual([])
+    const dump = dumpOf(await readDump(client, keys, id))
+    expect(framesOf(dump)).toContain(`waitForEver (${placeOf(HANDLER, 'atomics')}`)
   })
 })
 
@@ -274,7 +285,7 @@ describe('a stuck main thread', () => {
     const { supervisor, watcher, kept } = await setup({ env: { WEDGE: 'exec', WEDGE_MS: '4000' } })
     supervisor.kill('SIGUSR2')
     const line = await watcher.line(blocked)
-    expect(line['topFrame']).toMatch(/waits for child process \d+ (sh|sleep)/)
+    expect(line['topFrame']).toMatch(/^native code \(waits for child process \d+ (sh|sleep)/)
     const dump = await kept(line)
     expect(dump).toMatchObject({ class: 'native', subject: 'main', samples: [] })
     expect(dump.notes.join('\n')).toContain('it is in native code')

@@ -69,7 +69,7 @@ describe('a dumper', () => {
     const dumps = [
       { id: 'r1', class: 'parked' },
       { id: 'r1-1', class: 'running', top: 'charge (/app/charge.mjs:13)' },
-      { id: 'r1-2', class: 'native', top: 'waits for child process 7 sh' },
+      { id: 'r1-2', class: 'native', top: 'native code (waits for child process 7 sh)' },
     ]
     expect(saved).toEqual([{ answer: { request: 'r1', dumps }, dumps: dumps.map(({ id }) => expect.objectContaining({ id })) }])
     const label = { at: AT, supervisor: 'alpha', incarnation: 'i1' }

@@ -46,4 +46,18 @@ describe('the capture of dumps', () => {
     await dump
     expect(order).toEqual(['ended', 'dumped'])
   })
+
+  it('takes together what is asked for meanwhile, and gives each asker its own', async () => {
+    const { capture } = setup({ inspector: false })
+    const ending = deferred<void>()
+    const before = capture.exclusive(() => ending.promise)
+    const asked = [[1, 2], [2], []].map((targets) => capture.dumpAll(targets.map((target) => ({ target }))))
+    const after: string[] = []
+    const last = capture.exclusive(async () => after.push('after all of them'))
+    ending.resolve()
+    await before
+    expect((await Promise.all(asked)).map((cores) => cores.length)).toEqual([2, 1, 0])
+    await last
+    expect(after).toEqual(['after all of them'])
+  })
 })
