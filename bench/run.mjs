@@ -3,7 +3,7 @@
  *
  * --quick  few repetitions, under two minutes: shows that it runs, not how fast it is
  * --save   also writes bench/results/latest.json and the table in docs/performance.md
- * --only   of: throughput, supervision, attempts, recovery, sessions, memory, fleet-2, fleet-10000
+ * --only   of: throughput, supervision, attempts, recovery, sessions, dumps, memory, fleet-2, fleet-10000
  *
  * It brings its own Redis and ends everything that it started, on Ctrl-C too.
  */
@@ -11,10 +11,12 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
 import { detection } from './detection.mjs'
+import { dumps } from './dumps.mjs'
 import { end, endAll, forkModule, startRedis } from './lib/processes.mjs'
 import {
   attemptsRows,
   detectionRows,
+  dumpsRows,
   LARGE_FLEET,
   memoryRows,
   recoveryRows,
@@ -45,6 +47,7 @@ const SIZES = flags.quick
         launches: 40,
         live: { sessions: 50, windows: 1, windowMs: 5000 },
       },
+      dumps: { threads: [2], requests: 5, cost: { inFlight: 100, processes: 1, rounds: 2, jobs: 3000 } },
       cost: { cpuMs: 4000, windows: 1 },
       detection: { repetitions: 2, windowMs: 2000 },
     }
@@ -59,6 +62,7 @@ const SIZES = flags.quick
         launches: 300,
         live: { sessions: 200, windows: 3, windowMs: 20_000 },
       },
+      dumps: { threads: [2, 32], requests: 100, cost: { inFlight: 100, processes: 6, rounds: 5, jobs: 8000 } },
       cost: { cpuMs: 10_000, windows: 4 },
       detection: { repetitions: 40, windowMs: 40_000 },
     }
@@ -86,6 +90,10 @@ const sections = {
   async sessions(url) {
     const result = await sessions({ url, ...SIZES.sessions })
     return { result, rows: sessionsRows(result) }
+  },
+  async dumps(url) {
+    const result = await dumps({ url, ...SIZES.dumps })
+    return { result, rows: dumpsRows(result) }
   },
   async memory(url) {
     const result = await supervisorMemory({ url, inFlight: 100 })

@@ -8,11 +8,12 @@ const OPTIONS = { attempts: 8, backoff: { type: 'unstuck' }, removeOnComplete: {
 const BULK = 1000
 
 /** A process that works off one queue, and the fill of that queue. */
-async function startPeer(url, variant, inFlight, number) {
+async function startPeer(url, variant, inFlight, number, build) {
   const name = `${variant}-${inFlight}-${number}`
   const queue = new Queue(name, { connection: { url, maxRetriesPerRequest: null } })
   await queue.pause()
-  const child = forkModule('./variants.mjs', [variant, url, name, String(inFlight)])
+  const own = build === undefined ? [] : ['./noop-handler.mjs', build]
+  const child = forkModule('./variants.mjs', [build ? 'unstuck' : variant, url, name, String(inFlight), ...own])
   await new Promise((resolve) => child.once('message', resolve))
   return {
     variant,
@@ -115,6 +116,39 @@ export async function ledgerCost({ url, inFlight, processPairs, pairs, jobs }) {
     ...quartilesOf(ratios),
     withoutMicros: median(costs.map((cpu) => cpu.without)),
     withMicros: median(costs.map((cpu) => cpu.with)),
+  }
+}
+
+/**
+ * What the lines cost in which two builds differ: a process of each in neighbouring rounds, the order rotated; over
+ * several processes, since two of the same code differ in how they were compiled. A third is a copy of the first: what
+ * differs between those two is what this machine cannot tell.
+ * @param builds addresses: `with` those lines, the `same` again, and `without`
+ */
+export async function buildCost({ url, builds, inFlight, processes, rounds: count, jobs }) {
+  const seen = []
+  const names = Object.keys(builds)
+  for (let number = 0; number < processes; number += 1) {
+    const peers = []
+    for (let turn = 0; turn < names.length; turn += 1) {
+      const name = names[(number + turn) % names.length]
+      peers.push(await startPeer(url, name, inFlight, number, builds[name]))
+    }
+    await rounds(peers, count, jobs, (results) =>
+      seen.push(Object.fromEntries(results.map(({ variant, ...measures }) => [variant, measures]))),
+    )
+    for (const peer of peers) await peer.stop()
+  }
+  const compared = (one, other, measure) => quartilesOf(seen.map((round) => round[one][measure] / round[other][measure]))
+  const sides = (one, other) => ({
+    throughput: compared(one, other, 'jobsPerSecond'),
+    cpu: compared(one, other, 'cpuMicros'),
+  })
+  const medianOf = (name) => median(seen.map((round) => round[name].jobsPerSecond))
+  return {
+    cost: sides('with', 'without'),
+    noise: sides('same', 'with'),
+    jobsPerSecond: { with: medianOf('with'), without: medianOf('without') },
   }
 }
 

@@ -159,6 +159,43 @@ function liveRows({ sessions, idlePercent, busyPercent, costPercent, idleMb, bus
   ]
 }
 
+/** Of a dump that is asked for, by its class, milliseconds. */
+const READABLE_MS = { running: 100, awaiting: 100, parked: 100, native: 500 }
+
+export function dumpsRows({ latencies, cost, noise, jobsPerSecond }) {
+  const rounds = `median of ${cost.throughput.pairs} rounds (quartiles)`
+  return [
+    ...latencies.map(({ expected, size, samples, others, p50, p99 }) => ({
+      what: `dump of a thread, ${expected}, one of ${size}: asked to readable (n = ${samples.length}${othersText(others)})`,
+      value: inMs({ p50, p99 }),
+      target: `p99 ≤ ${READABLE_MS[expected]} ms`,
+      met: p99 <= READABLE_MS[expected] && Object.keys(others).length === 0,
+    })),
+    {
+      what: '100 in flight: without and with stack dumps',
+      value: `${whole(jobsPerSecond.without)} → ${whole(jobsPerSecond.with)} jobs/s`,
+    },
+    {
+      what: `being able to dump, throughput, ${rounds}`,
+      value: spread(cost.throughput),
+      target: '≥ −1 %',
+      met: cost.throughput.ratio >= 0.99,
+    },
+    { what: `being able to dump, CPU a job, ${rounds}`, value: spread(cost.cpu) },
+    { what: `a build against a copy of itself, throughput, ${rounds}`, value: spread(noise.throughput) },
+    { what: `a build against a copy of itself, CPU a job, ${rounds}`, value: spread(noise.cpu) },
+  ]
+}
+
+const spread = ({ ratio, low, high }) => `${percent(ratio)} (${percent(low)} to ${percent(high)})`
+
+/** Dumps of another class than what the thread did. */
+function othersText(others) {
+  return Object.entries(others)
+    .map(([seen, count]) => `, ${count} ${seen}`)
+    .join('')
+}
+
 export function memoryRows({ idleMb, busyMb }) {
   return [
     { what: 'supervisor RSS, 2 threads, idle', value: `${whole(idleMb)} MB` },

@@ -2,7 +2,7 @@
  * One way to process no-op jobs, in a process of its own that lives for many rounds. In a round the jobs lie ready in a
  * paused queue; the clocks run from the first fifth to the last job, and stand while the next round is filled.
  *
- * usage (forked): variants.mjs VARIANT REDIS_URL QUEUE IN_FLIGHT [HANDLER]; orders: {jobs, ledger?} → measures. For the
+ * usage (forked): variants.mjs VARIANT REDIS_URL QUEUE IN_FLIGHT [HANDLER [BUILD]]; orders: {jobs, ledger?} → measures. For the
  * variant `ledger` each round says whether the ledger is asked and told of its jobs.
  */
 import { fileURLToPath } from 'node:url'
@@ -11,7 +11,8 @@ import { Redis } from 'ioredis'
 import { Piscina } from 'piscina'
 import { childrenOf, cpuMicrosOf } from './processes.mjs'
 
-const [variant, url, queue, inFlightText, handler = './noop-handler.mjs'] = process.argv.slice(2)
+const [variant, url, queue, inFlightText, handler = './noop-handler.mjs', build = new URL('../../dist/', import.meta.url)] =
+  process.argv.slice(2)
 const inFlight = Number(inFlightText)
 const connection = { url, maxRetriesPerRequest: null }
 const file = (name) => fileURLToPath(new URL(name, import.meta.url))
@@ -68,9 +69,9 @@ function worker(processor, more = {}) {
 }
 
 async function supervisor() {
-  const { Supervisor } = await import('../../dist/processes/supervisor.js')
-  const { parseConfig } = await import('../../dist/platform/config-parse.js')
-  const { createLogger } = await import('../../dist/platform/pino-logger.js')
+  const { Supervisor } = await import(new URL('processes/supervisor.js', build))
+  const { parseConfig } = await import(new URL('platform/config-parse.js', build))
+  const { createLogger } = await import(new URL('platform/pino-logger.js', build))
   const config = parseConfig(
     {
       redis: { url },

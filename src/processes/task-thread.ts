@@ -21,12 +21,17 @@ const cell = board.claimThread(setup.queue, threadId, tid)
 const running = new Set<ThreadContext>()
 /** Jobs whose handler's promise was collected: nobody can settle it any more. */
 const collected = new WeakSet<ThreadContext>()
+/** Handlers' promises that are not watched yet. */
+const begun = new Map<ThreadContext, object>()
 const promises = new FinalizationRegistry<ThreadContext>((job) => collected.add(job))
 let handler: Promise<Handler> | undefined
 
 setInterval(() => {
   if (cell >= 0) board.threadTurned(cell)
   for (const job of running) job.checkAbort()
+  // Not at once: most jobs are over before, and never pay for it.
+  for (const [job, promise] of begun) promises.register(promise, job, job)
+  begun.clear()
 }, setup.tickMs).unref()
 
 installLook(() => ({
@@ -55,8 +60,8 @@ export default async function runTask(task: ThreadTask): Promise<ThreadReply> {
   }
   const job = new ThreadContext(board, task, postLog)
   running.add(job)
-  const reply = await runHandler(theHandler, task, job, (promise) => promises.register(promise, job, job))
-  promises.unregister(job)
+  const reply = await runHandler(theHandler, task, job, (promise) => begun.set(job, promise))
+  if (!begun.delete(job)) promises.unregister(job)
   running.delete(job)
   if (cell >= 0) board.threadGave(cell)
   return reply

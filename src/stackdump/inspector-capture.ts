@@ -43,6 +43,7 @@ const CLOSE_MS = 100
 const MAX_SAMPLES = 5
 const BETWEEN_SAMPLES_MS = 4
 const MAX_PAUSES = 8
+const MOST_LOST_PAUSES = 2
 const AFTER_SWEEP_MS = 20
 /** What a thread's inspector, or the line to it, says of a thread that ends meanwhile. */
 const HAS_ENDED = /the thread has ended|Execution was terminated|Internal error/
@@ -265,10 +266,15 @@ class Look {
   /** Most looks at a storm fall between two functions; a pause falls into one. */
   async #pause(target: InspectorTarget): Promise<void> {
     if (this.#peeks.some(({ frames }) => ownFrames(frames).length > 0)) return
-    for (let tries = 0; tries < MAX_PAUSES; tries += 1) {
+    let lost = 0
+    for (let tries = 0; tries < MAX_PAUSES && lost < MOST_LOST_PAUSES; tries += 1) {
       const atMs = this.#elapsed()
       const frames = await pausedFrames(target, ANSWER_MS)
-      if (!frames) break
+      if (!frames) {
+        // One in some hundreds is lost.
+        lost += 1
+        continue
+      }
       this.#paused = { atMs, frames }
       // It may have fallen into Node's own pump.
       if (ownFrames(frames).length > 0) return

@@ -87,6 +87,8 @@ export class WatchLoop extends Service {
   #lost: readonly Incident[] = []
   #sight: Sight = { judges: 'stated', reason: 'starting', clearForMs: 0, blindForMs: 0 }
   #lastCycleAt: number | undefined
+  /** Lines of STUCK that wait for a dump, by incident. */
+  readonly #untold = new Map<string, Promise<void>>()
   /** Subjects that were dumped in this cycle. */
   #lookedInto = 0
   #ripensInMs = Number.POSITIVE_INFINITY
@@ -131,6 +133,7 @@ export class WatchLoop extends Service {
     clearTimeout(this.#timer)
     await this.#options.hints.close().catch(() => undefined)
     await this.#inFlight
+    await Promise.all(this.#untold.values())
     await this.#leave().catch(() => undefined)
   }
 
@@ -276,6 +279,8 @@ export class WatchLoop extends Service {
       decisions.map(async (decision) => {
         if (decision.do === 'update') await incidents.update(decision.from, decision.to)
         if (decision.do !== 'close') return
+        // Its STUCK line may still wait for its dump.
+        await this.#untold.get(decision.incident.incidentId)
         const won = await this.#won(() => incidents.close(decision.incident, decision.outcome))
         for (const { seq } of won) closedAt.set(decision.incident.subject, seq)
         // A store that is flushed before the next look must not get back what has ended.
@@ -288,10 +293,7 @@ export class WatchLoop extends Service {
         const asOf = Math.max(look.seq, closedAt.get(decision.trouble.subject) ?? 0)
         const sinceLook = this.#options.clock.monotonicMs() - lookedAt
         const draft = this.#draft(decision, look.redisNow + sinceLook)
-        const won = await this.#won(
-          () => incidents.open(draft, asOf),
-          (transitions) => this.#lookInto(transitions),
-        )
+        const won = await this.#won(() => incidents.open(draft, asOf), this.#dumpsOf(draft))
         if (won.length === 0) return
         const { ageMs, thresholdMs } = decision.trouble
         this.#options.telemetry.detected(ageMs - thresholdMs + decision.observedAgoMs)
@@ -301,22 +303,36 @@ export class WatchLoop extends Service {
 
   async #won(
     change: () => Promise<readonly Transition[]>,
-    note?: (won: readonly Transition[]) => Promise<DumpNote | undefined>,
+    note?: (incident: Incident) => Promise<DumpNote | undefined>,
   ): Promise<readonly Transition[]> {
     const before = this.#options.clock.monotonicMs()
     const transitions = await change()
-    await this.#speaker.say(transitions, before, await note?.(transitions))
+    const [first] = transitions
+    if (note && first) this.#sayLater(transitions, before, note(first.incident))
+    else await this.#speaker.say(transitions, before)
     return transitions
   }
 
-  /** What the stuck thread does, for the line; the incident keeps it. */
-  async #lookInto([opened]: readonly Transition[]): Promise<DumpNote | undefined> {
+  /** The lines of others do not wait for this one's dump. */
+  #sayLater(transitions: readonly Transition[], before: number, note: Promise<DumpNote | undefined>): void {
+    const { incidentId } = transitions[0]?.incident ?? { incidentId: '' }
+    const said = note
+      .then((known) => this.#speaker.say(transitions, before, known))
+      .catch((error: unknown) => this.#complain(messageOf(error)))
+      .finally(() => this.#untold.delete(incidentId))
+    this.#untold.set(incidentId, said)
+  }
+
+  /** What the stuck thread does, for the line; the incident keeps it. Undefined: it cannot be looked at. */
+  #dumpsOf({ place }: IncidentDraft): ((incident: Incident) => Promise<DumpNote | undefined>) | undefined {
     const { dumps, incidents } = this.#options
-    if (!dumps || !opened?.incident.place || this.#lookedInto >= MOST_IN_A_CYCLE) return undefined
+    if (!dumps || !place || this.#lookedInto >= MOST_IN_A_CYCLE) return undefined
     this.#lookedInto += 1
-    const note = await dumps.ask(opened.incident)
-    if (note) await incidents.note(opened.incident, note).catch((error: unknown) => this.#complain(messageOf(error)))
-    return note
+    return async (incident) => {
+      const note = await dumps.ask(incident)
+      if (note) await incidents.note(incident, note).catch((error: unknown) => this.#complain(messageOf(error)))
+      return note
+    }
   }
 
   #draft({ trouble, observedAgoMs }: Extract<Decision, { do: 'open' }>, redisNow: number): IncidentDraft {

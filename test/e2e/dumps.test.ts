@@ -188,7 +188,8 @@ describe('a stuck job', () => {
     for (const [kind, expected, fn, also] of JAVASCRIPT) {
       const { line, dump } = found.get(kind) ?? expect.unreachable()
       expect(line).toMatchObject({ cause: kind === 'hung' ? 'job_silent' : 'thread_blocked', dumpId: dump.id })
-      expect(line['topFrame']).toBe(`${fn} (${placeOf(HANDLER, kind)})`)
+      const why = `${dump.class}: ${dump.notes.join('; ')}; ${dump.kernel?.summary}`
+      expect(line['topFrame'], why).toBe(`${fn} (${placeOf(HANDLER, kind)})`)
       expect(line.msg).toMatch(new RegExp(`^STUCK .*, at ${fn} \\(.*handler\\.mjs:\\d+\\)$`))
       expect(dump).toMatchObject({ class: expected, supervisor: 's1', subject: { queue: 'jobs' } })
       expect(framesOf(dump)).toContain(also)
