@@ -14,7 +14,7 @@ const soak = {
     include: ['test/soak/**/*.test.ts'],
     testTimeout: 60 * 60_000,
     maxWorkers: 1,
-    sequence: { groupOrder: 3 },
+    sequence: { groupOrder: 4 },
   },
 }
 
@@ -39,6 +39,16 @@ export default defineConfig({
           exclude: SIDE_BY_SIDE,
           maxWorkers: 1,
           sequence: { groupOrder: 2 },
+        },
+      },
+      // A real browser; it too wants the machine for itself.
+      {
+        test: {
+          ...limits,
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          maxWorkers: 1,
+          sequence: { groupOrder: 3 },
         },
       },
       ...(process.env['SOAK'] === '1' ? [soak] : []),

@@ -3,7 +3,7 @@
  *
  * --quick  few repetitions, under two minutes: shows that it runs, not how fast it is
  * --save   also writes bench/results/latest.json and the table in docs/performance.md
- * --only   of: throughput, supervision, attempts, recovery, sessions, dumps, memory, fleet-2, fleet-10000
+ * --only   of: throughput, supervision, attempts, recovery, sessions, dumps, memory, http, fleet-2, fleet-10000
  *
  * It brings its own Redis and ends everything that it started, on Ctrl-C too.
  */
@@ -12,11 +12,13 @@ import { availableParallelism, cpus, loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
 import { detection } from './detection.mjs'
 import { dumps } from './dumps.mjs'
+import { httpLoad } from './http-load.mjs'
 import { end, endAll, forkModule, startRedis } from './lib/processes.mjs'
 import {
   attemptsRows,
   detectionRows,
   dumpsRows,
+  httpRows,
   LARGE_FLEET,
   memoryRows,
   recoveryRows,
@@ -35,6 +37,7 @@ import { watchdogCost } from './watchdog-cost.mjs'
 const { values: flags } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, save: { type: 'boolean', default: false }, only: { type: 'string' } },
 })
+const API_LOAD = { listeners: 200, readsPerSecond: 1000 }
 const SIZES = flags.quick
   ? {
       many: { count: 2, jobs: 4000 },
@@ -48,6 +51,7 @@ const SIZES = flags.quick
         live: { sessions: 50, windows: 1, windowMs: 5000 },
       },
       dumps: { threads: [2], requests: 5, cost: { inFlight: 100, processes: 1, rounds: 2, jobs: 3000 } },
+      http: { ...API_LOAD, warmUp: { ms: 6000, ill: 2 }, windows: 1, window: { ms: 8000, ill: 3 } },
       cost: { cpuMs: 4000, windows: 1 },
       detection: { repetitions: 2, windowMs: 2000 },
     }
@@ -63,6 +67,7 @@ const SIZES = flags.quick
         live: { sessions: 200, windows: 3, windowMs: 20_000 },
       },
       dumps: { threads: [2, 32], requests: 100, cost: { inFlight: 100, processes: 6, rounds: 5, jobs: 8000 } },
+      http: { ...API_LOAD, warmUp: { ms: 20_000, ill: 36 }, windows: 2, window: { ms: 30_000, ill: 8 } },
       cost: { cpuMs: 10_000, windows: 4 },
       detection: { repetitions: 40, windowMs: 40_000 },
     }
@@ -98,6 +103,10 @@ const sections = {
   async memory(url) {
     const result = await supervisorMemory({ url, inFlight: 100 })
     return { result, rows: memoryRows(result) }
+  },
+  async http(url) {
+    const result = await httpLoad({ url, ...SIZES.http })
+    return { result, rows: httpRows(result) }
   },
   'fleet-2': (url) => fleetSection(url, 2),
   'fleet-10000': (url) => fleetSection(url, LARGE_FLEET),

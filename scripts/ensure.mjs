@@ -36,6 +36,13 @@ const programs = {
   compiler: { found: () => isOnPath('cc'), packages: ['gcc', 'libc6-dev'] },
   git: { found: () => isOnPath('git'), packages: ['git'] },
   tmux: { found: () => isOnPath('tmux'), packages: ['tmux'] },
+  browser: { found: () => browserPath() !== undefined, packages: ['chromium'] },
+}
+
+/** The browser that the page is tested and photographed with; undefined when there is none. */
+export function browserPath() {
+  const places = [process.env.CHROMIUM_BIN, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+  return places.find((place) => place && existsSync(place))
 }
 
 function hasRedis() {

@@ -12,7 +12,7 @@ const inCi = process.env.CI === 'true'
 const args = process.argv.slice(2)
 const soak = args.includes('--soak')
 
-if (!ensurePrograms('redis', 'compiler', 'git', 'tmux')) process.exit(2)
+if (!ensurePrograms('redis', 'compiler', 'git', 'tmux', 'browser')) process.exit(2)
 const built = await build()
 if (built !== 0) process.exit(built)
 

@@ -5,14 +5,17 @@
 import type { Redis } from 'ioredis'
 import { QueueHandles } from './dispatch/bullmq-handles.js'
 import { QueueWriter } from './dispatch/bullmq-queue.js'
-import { type Explanation, explain, type JobInfo } from './dispatch/explain.js'
+import { type Carrier, type ExplainInput, type Explanation, explain, type JobInfo } from './dispatch/explain.js'
 import type { JobInput } from './dispatch/job-input.js'
+import { type JobListOptions, type JobPage, type ListedJob, listJobs } from './dispatch/job-list.js'
+import { readJobSlices } from './dispatch/redis-job-list.js'
 import { readJobPlace } from './dispatch/redis-job-place.js'
 import { problemsOf, type WatchdogPresence } from './http/problems.js'
-import { type FleetView, readModel } from './http/read-model.js'
+import { type FleetView, type ReadModel, readModel } from './http/read-model.js'
 import { redisFleetSource } from './http/redis-fleet-source.js'
 import { readWatchdogs } from './http/redis-watchdogs.js'
 import { UserError } from './kernel/errors.js'
+import { TIMED_OUT, within } from './kernel/within.js'
 import type { Config } from './platform/config.js'
 import { loadConfig } from './platform/config-load.js'
 import { queueNameProblem } from './platform/config-parse.js'
@@ -57,25 +60,38 @@ export interface AddBulkOptions {
   readonly onProgress?: (added: number) => void
 }
 
+/** For a program that has parts of its own, and little time. */
+export interface DispatcherParts {
+  /** Default: the fleet is read afresh for each call. */
+  readonly readModel?: ReadModel
+  /** How long one exchange with Redis may take, milliseconds. Default: 10 000. */
+  readonly callLimitMs?: number
+  /** Asks Redis for a sign of life before each call, and gives up when none comes in so many milliseconds. Default: does not ask. */
+  readonly probeLimitMs?: number
+}
+
 export class Dispatcher {
   readonly #config: Config
+  readonly #parts: DispatcherParts
   readonly #keys: FleetKeys
   readonly #redis: Redis
   readonly #queues: QueueHandles
   readonly #writer: QueueWriter
   readonly #control: Control
   #checked: Promise<void> | undefined
+  #pinged: Promise<unknown> | undefined
 
   /**
    * Opens a connection and waits for nothing; most programs use `connect`.
    * @param config what `loadConfig` gave
    * @throws UserError REDIS_MISSING when no address is configured
    */
-  constructor(config: Config) {
+  constructor(config: Config, parts: DispatcherParts = {}) {
     const { url, bullPrefix } = config.redis
     if (url === undefined)
       throw new UserError('REDIS_MISSING', 'redis.url: no Redis is named; set REDIS_URL, redis.url in the config, or --redis')
     this.#config = config
+    this.#parts = parts
     this.#keys = fleetKeys(config.redis.prefix)
     // BullMQ refuses a connection that gives up by itself, so the limit is ours.
     this.#redis = connectRedis(url, 'blocking')
@@ -129,7 +145,7 @@ export class Dispatcher {
       onProgress?.(added)
       progressed()
     })
-    return this.#within(adding, CALL_LIMIT_MS, (restart) => {
+    return this.#within(adding, this.#callLimitMs, (restart) => {
       progressed = restart
     })
   }
@@ -159,6 +175,22 @@ export class Dispatcher {
       const found = await this.#explain(queue, id)
       if (found.reason === 'not_found') throw await this.#control.unknownJob(queue, id)
       return found
+    })
+  }
+
+  /**
+   * The jobs of a queue, page by page; as long as a page has a cursor there may be more, also when it is not full.
+   * @throws UserError QUEUE_UNKNOWN, INPUT_INVALID
+   */
+  async jobs(queue: string, options: JobListOptions = {}): Promise<JobPage> {
+    return this.#order(queue, async () => {
+      await this.#control.checkQueue(queue)
+      const fleet = await this.#readFleet()
+      const carriers = carriersIn(fleet, queue)
+      return listJobs(options, {
+        readSlice: readJobSlices(this.#redis, this.#config.redis.bullPrefix, queue),
+        show: (id, place) => listed(this.#shown(fleet, carriers.get(id), { queue, id, place })),
+      })
     })
   }
 
@@ -212,7 +244,7 @@ export class Dispatcher {
     const call = { targets: targetsNamed(thread), deep }
     await this.#ready()
     const seen = await this.#within(this.#control.living(supervisor, 'dump'))
-    return this.#within(callForDumps(this.#redis, this.#keys, seen, call), CALL_LIMIT_MS + dumpLimitMs(call))
+    return this.#within(callForDumps(this.#redis, this.#keys, seen, call), this.#callLimitMs + dumpLimitMs(call))
   }
 
   /** A dump that was taken before. @returns undefined when it is not kept, or not any more */
@@ -233,6 +265,10 @@ export class Dispatcher {
     await this.#queues.close().catch(() => undefined)
   }
 
+  get #callLimitMs(): number {
+    return this.#parts.callLimitMs ?? CALL_LIMIT_MS
+  }
+
   async #order<T>(queue: string, call: () => Promise<T>): Promise<T> {
     checkQueueName(queue)
     await this.#ready()
@@ -240,21 +276,27 @@ export class Dispatcher {
   }
 
   async #explain(queue: string, id: string): Promise<Explanation> {
-    const { redis } = this.#config
-    const [place, fleet] = await Promise.all([readJobPlace(this.#redis, redis.bullPrefix, queue, id), this.#readFleet()])
-    const carriers = fleet.supervisors
-      .filter(({ state }) => state !== 'dead' && state !== 'stopped')
-      .flatMap(({ name, jobs }) =>
-        jobs
-          .filter((job) => job.queue === queue && job.id === id)
-          .map(({ thread, ...job }) => ({ ...job, supervisor: name, slot: thread })),
-      )
-    const facts = fleet.queues.find((candidate) => candidate.queue === queue)
-    const { attempts } = policyOf(this.#config, queue)
-    return explain({ queue, id, place, carrier: carriers[0], room: facts ?? NO_ROOM, policy: attempts })
+    const { bullPrefix } = this.#config.redis
+    const [place, fleet] = await Promise.all([readJobPlace(this.#redis, bullPrefix, queue, id), this.#readFleet()])
+    return this.#shown(fleet, carriersIn(fleet, queue).get(id), { queue, id, place })
   }
 
-  #ready(): Promise<void> {
+  #shown(fleet: FleetView, carrier: Carrier | undefined, found: Pick<ExplainInput, 'queue' | 'id' | 'place'>): Explanation {
+    const facts = fleet.queues.find(({ queue }) => queue === found.queue)
+    const { attempts } = policyOf(this.#config, found.queue)
+    return explain({ ...found, carrier, room: facts ?? NO_ROOM, policy: attempts })
+  }
+
+  async #ready(): Promise<void> {
+    const { probeLimitMs } = this.#parts
+    if (probeLimitMs === undefined) return this.#check()
+    const answer = this.#check().then(() => this.#ping())
+    if ((await within(answer, probeLimitMs)) !== TIMED_OUT) return
+    const where = redactUrl(this.#config.redis.url ?? '')
+    throw new UserError('REDIS_UNREACHABLE', `${where}: no answer in ${probeLimitMs} ms; nothing was done; check Redis`)
+  }
+
+  #check(): Promise<void> {
     this.#checked ??= checkRedis(this.#redis, CONNECT_LIMIT_MS).catch((error: unknown) => {
       this.#checked = undefined
       throw error
@@ -262,18 +304,24 @@ export class Dispatcher {
     return this.#checked
   }
 
+  /** Many who ask while Redis is away leave one question behind. */
+  #ping(): Promise<unknown> {
+    this.#pinged ??= this.#redis.ping().finally(() => {
+      this.#pinged = undefined
+    })
+    return this.#pinged
+  }
+
   #readFleet(): Promise<FleetView> {
-    return readModel(
-      redisFleetSource(this.#redis, this.#config.redis),
-      systemClock,
-      Object.keys(this.#config.queues),
-    ).readFleet()
+    const { redis, queues } = this.#config
+    const model = this.#parts.readModel ?? readModel(redisFleetSource(this.#redis, redis), systemClock, Object.keys(queues))
+    return model.readFleet()
   }
 
   /** Gives up a call that makes no progress for too long. Whether Redis has done it is then not known. */
   async #within<T>(
     call: Promise<T>,
-    limitMs = CALL_LIMIT_MS,
+    limitMs = this.#callLimitMs,
     onRestart: (restart: () => void) => void = () => undefined,
   ): Promise<T> {
     let timer: NodeJS.Timeout | undefined
@@ -289,6 +337,23 @@ export class Dispatcher {
       clearTimeout(timer)
     }
   }
+}
+
+/** Who carries the jobs of a queue, by what the beats say. */
+function carriersIn({ supervisors }: FleetView, queue: string): ReadonlyMap<string, Carrier> {
+  const carriers = new Map<string, Carrier>()
+  for (const { name, state, jobs } of supervisors) {
+    if (state === 'dead' || state === 'stopped') continue
+    for (const { thread, queue: of, id, ...job } of jobs)
+      if (of === queue && !carriers.has(id)) carriers.set(id, { ...job, supervisor: name, slot: thread })
+  }
+  return carriers
+}
+
+function listed(found: Explanation): ListedJob | undefined {
+  if (found.reason === 'not_found') return undefined
+  const { why: _why, output: _output, ...job } = found
+  return job
 }
 
 function checkQueueName(queue: string): void {

@@ -1,6 +1,7 @@
 /** What a user of the library imports. */
 export type { ExplainReason, Explanation, JobInfo, JobStatus, NoSuchJob } from './dispatch/explain.js'
 export type { JobInput } from './dispatch/job-input.js'
+export type { JobListOptions, JobPage, ListedJob } from './dispatch/job-list.js'
 export { type AddBulkOptions, type AddOptions, Dispatcher, type FleetStatus } from './dispatcher.js'
 export type { WatchdogPresence } from './http/problems.js'
 export type { LoopView, RunningJobView, SupervisorView } from './http/read-model.js'

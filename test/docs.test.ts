@@ -1,11 +1,15 @@
 /** docs/reference.md and the code say the same. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { fastify } from 'fastify'
 import { describe, expect, it } from 'vitest'
 import { buildProgram } from '../src/cli/program.js'
 import { dispatchMetrics } from '../src/dispatch/prom-dispatch-metrics.js'
 import { CAUSES } from '../src/heartbeat/beat.js'
 import { BeatBoard } from '../src/heartbeat/beat-board.js'
+import { addEvents } from '../src/http/events.js'
+import { addHistory } from '../src/http/history.js'
+import { addRoutes } from '../src/http/routes.js'
 import { configKeys } from '../src/platform/config-schema.js'
 import { processRegistry } from '../src/platform/prom-metrics.js'
 import { fleetKeys } from '../src/platform/redis-keys.js'
@@ -74,6 +78,20 @@ describe('docs/reference.md', () => {
   it('lists every event that the code logs', () => {
     const real = new Set([...sources.matchAll(/event: '([a-z_]+)'/g)].map((match) => match[1]))
     for (const event of real) expect(reference, `event ${event}`).toMatch(new RegExp(`[\`"]${event}[\`"]`))
+  })
+
+  it('lists every route of the API, and no other', async () => {
+    const real: string[] = []
+    const server = fastify()
+    server.addHook('onRoute', ({ method, url }) => {
+      if (url.startsWith('/api/') && method !== 'HEAD') real.push(`${String(method)} ${url}`)
+    })
+    // Nothing is called: routes are only added.
+    await addRoutes(server, {} as never)
+    addEvents(server, {} as never)
+    addHistory(server, {} as never)
+    const documented = firstColumn('HTTP').filter((words) => /^[A-Z]+ \/api\//.test(words))
+    expect(documented.sort()).toEqual(real.sort())
   })
 
   it("lists every key of the fleet's", () => {

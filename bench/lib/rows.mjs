@@ -196,6 +196,68 @@ function othersText(others) {
     .join('')
 }
 
+/** Clients of the API may make a STUCK line so much later, and the watchdog so much larger. */
+const CLIENTS_DELAY_MS = 250
+const CLIENTS_GROWTH_MB = 20
+/** With less than this share of its questions answered the load was not the one that is meant. */
+const READS_KEPT_UP = 0.99
+
+export function httpRows(result) {
+  const { fleet, listeners, readsPerSecond, took, without, with: loaded, rss, missed, falseAlarms } = result
+  const load = `${listeners} listeners and ${whole(readsPerSecond)} reads/s for ${took}`
+  const wrong = missed + falseAlarms.length
+  const lateness = ({ p50, p99 }) => `p50 ${whole(p50)} ms, p99 ${whole(p99)} ms`
+  return [
+    { what: `${fleet} beating: threshold to STUCK, without clients (n = ${without.count})`, value: lateness(without) },
+    { what: `${fleet} beating: threshold to STUCK, ${load} (n = ${loaded.count})`, value: lateness(loaded) },
+    {
+      what: 'clients of the API: how much later is the p99 of the STUCK lines',
+      value: `${loaded.p99 < without.p99 ? '−' : '+'}${whole(Math.abs(loaded.p99 - without.p99))} ms`,
+      target: `≤ +${CLIENTS_DELAY_MS} ms`,
+      met: loaded.p99 - without.p99 <= CLIENTS_DELAY_MS,
+    },
+    ...readRows(loaded, readsPerSecond, listeners),
+    {
+      what: 'clients of the API: RSS of the watchdog, at the start and at the end of their load (most)',
+      value: `${whole(rss.startMb)} → ${whole(rss.endMb)} MB (${whole(rss.mostMb)})`,
+      target: `≤ +${CLIENTS_GROWTH_MB} MB`,
+      met: rss.endMb - rss.startMb <= CLIENTS_GROWTH_MB,
+    },
+    {
+      what: 'clients of the API: CPU of the watchdog, without and with them; their own',
+      value: `${whole(without.cpuPercent)} → ${whole(loaded.cpuPercent)} % of a core; ${whole(loaded.clientsCpuPercent)} %`,
+    },
+    {
+      what: 'clients of the API: missing lines and false alarms',
+      value: `${missed} and ${falseAlarms.length}`,
+      target: '0',
+      met: wrong === 0,
+    },
+  ]
+}
+
+function readRows({ reads, unserved, lost, leastHeard, count }, readsPerSecond, listeners) {
+  const { path, p99 } = reads.kinds.reduce((slowest, kind) => (kind.p99 > slowest.p99 ? kind : slowest))
+  return [
+    {
+      what: `clients of the API: reads answered with 200 (others: ${whole(unserved)})`,
+      value: `${whole(reads.perSecond)}/s`,
+      target: `${whole(readsPerSecond)}/s`,
+      met: reads.perSecond >= readsPerSecond * READS_KEPT_UP,
+    },
+    {
+      what: `clients of the API: from when a read was due to its answer (slowest: ${path}, p99 ${whole(p99)} ms)`,
+      value: inMs(reads),
+    },
+    {
+      what: `clients of the API: STUCK events that each of ${listeners} listeners heard; connections lost`,
+      value: `${leastHeard} of ${count}; ${lost}`,
+      target: 'all; 0',
+      met: leastHeard === count && lost === 0,
+    },
+  ]
+}
+
 export function memoryRows({ idleMb, busyMb }) {
   return [
     { what: 'supervisor RSS, 2 threads, idle', value: `${whole(idleMb)} MB` },

@@ -82,8 +82,9 @@ function storable(data: unknown, where: string): unknown {
   let json: string | undefined
   try {
     json = JSON.stringify(data)
-  } catch {
-    throw refused(where, 'data cannot be stored as JSON (a circle or a BigInt in it); pass plain data')
+  } catch (error) {
+    const why = error instanceof RangeError ? 'it nests too deeply, or is too large' : 'a circle or a BigInt in it'
+    throw refused(where, `data cannot be stored as JSON (${why}); pass plain data`)
   }
   if (json === undefined) throw refused(where, `data cannot be stored as JSON (a ${typeof data}); pass plain data`)
   return data

@@ -1,16 +1,32 @@
 /** The watchdog's HTTP server: who is let in, how errors look, and where it listens. What it answers is in `routes.ts`. */
 import { type FastifyInstance, fastify } from 'fastify'
-import { messageOf, UserError } from '../kernel/errors.js'
-import { refusalOf } from './auth.js'
+import { UserError } from '../kernel/errors.js'
+import type { AccessRules } from './access.js'
+import { addAccess, SECURITY_HEADERS } from './access-hook.js'
+import { answerBrokenRequest } from './broken-request.js'
+import { addErrors, errorBody, statusIn } from './http-errors.js'
+import { AJV, addInputRules } from './http-input.js'
 import { addRoutes, type RouteDeps } from './routes.js'
 
 const BODY_LIMIT_BYTES = 1024 * 1024
+/** Of a name in an address; percent-encoded, a job's id is up to three times as long as it is. */
+const MAX_PARAM_LENGTH = 4096
 
-export interface HttpServerOptions {
+/** What a client may take, so that slow ones cannot hold the server. An answer, once asked for, may last. */
+export interface ServerLimits {
+  /** From connecting to the last header, milliseconds. */
+  readonly headersMs: number
+  /** From connecting to the last byte of the body, milliseconds. */
+  readonly requestMs: number
+  readonly connections: number
+}
+
+export const SERVER_LIMITS: ServerLimits = { headersMs: 10_000, requestMs: 30_000, connections: 4096 }
+
+export interface HttpServerOptions extends AccessRules {
   readonly host: string
   /** 0 = any free one. */
   readonly port: number
-  readonly token: string | undefined
 }
 
 export interface HttpServer {
@@ -19,40 +35,53 @@ export interface HttpServer {
   stop(): Promise<void>
 }
 
+/** What else is served: `addRoutes` is the first. Access is decided before all of them. */
+export type AddToServer = (server: FastifyInstance) => void | Promise<void>
+
+/**
+ * @param more added after the routes, in this order
+ * @throws UserError PORT_IN_USE
+ */
+export async function startHttpServer(
+  options: HttpServerOptions,
+  deps: RouteDeps,
+  ...more: readonly AddToServer[]
+): Promise<HttpServer> {
+  return serve(options, [(server) => addRoutes(server, deps), ...more])
+}
+
 /** @throws UserError PORT_IN_USE */
-export async function startHttpServer(options: HttpServerOptions, deps: RouteDeps): Promise<HttpServer> {
-  const server = fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true })
-  server.addHook('onRequest', async (request, reply) => {
-    const path = request.url.split('?', 1)[0] ?? ''
-    const { host, authorization } = request.headers
-    const refusal = refusalOf({ path, host, authorization }, options.token)
-    if (refusal) return reply.code(refusal.status).send(errorBody(refusal.code, refusal.message))
-  })
+export async function serve(
+  options: HttpServerOptions,
+  parts: readonly AddToServer[],
+  limits: ServerLimits = SERVER_LIMITS,
+): Promise<HttpServer> {
+  const server = serverWith(limits)
+  await addAccess(server, options)
   addErrors(server)
-  addRoutes(server, deps)
+  addInputRules(server)
+  for (const add of parts) await add(server)
   const address = await listen(server, options)
   return { address, stop: () => server.close() }
 }
 
-function addErrors(server: FastifyInstance): void {
-  server.setNotFoundHandler((request, reply) =>
-    reply
-      .code(404)
-      .send(errorBody('NOT_FOUND', `${request.method} ${request.url.split('?', 1)[0] ?? ''}: there is no such address`)),
-  )
-  server.setErrorHandler((error, _request, reply) => {
-    const status = statusOf(error)
-    // What broke inside is for the log of whoever runs it, not for whoever asks.
-    const message = status < 500 ? messageOf(error) : 'the request could not be served'
-    return reply
-      .code(status)
-      .send(errorBody(status === 413 ? 'BODY_TOO_LARGE' : status < 500 ? 'BAD_REQUEST' : 'INTERNAL', message))
+function serverWith({ headersMs, requestMs, connections }: ServerLimits): FastifyInstance {
+  const server = fastify({
+    bodyLimit: BODY_LIMIT_BYTES,
+    forceCloseConnections: true,
+    ajv: AJV,
+    requestTimeout: requestMs,
+    http: { headersTimeout: headersMs, connectionsCheckingInterval: Math.min(headersMs, 1000) },
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    clientErrorHandler: answerBrokenRequest,
+    // Addresses that cannot be read never reach a hook.
+    frameworkErrors: (error, _request, { raw }) => {
+      const body = JSON.stringify(errorBody('BAD_REQUEST', 'the address cannot be read; check its percent-encoding and length'))
+      raw.writeHead(statusIn(error), { ...SECURITY_HEADERS, 'content-type': 'application/json; charset=utf-8' }).end(body)
+    },
   })
-}
-
-function statusOf(error: unknown): number {
-  const status = typeof error === 'object' && error !== null && 'statusCode' in error ? error.statusCode : undefined
-  return typeof status === 'number' && status >= 400 ? status : 500
+  server.server.maxConnections = connections
+  return server
 }
 
 async function listen(server: FastifyInstance, { host, port }: HttpServerOptions): Promise<string> {
@@ -69,5 +98,3 @@ async function listen(server: FastifyInstance, { host, port }: HttpServerOptions
     throw error
   }
 }
-
-const errorBody = (code: string, message: string) => ({ error: { code, message } })

@@ -64,7 +64,7 @@ function complete(parsed: ParsedConfig, baseDir: string, cwd: string): Config {
     loops: { ...loops, pollStaleThresholdMs },
     heartbeat: parsed.heartbeat,
     watchdog: { ...watchdog, deadmanUrl: watchdog.deadmanUrl },
-    http: { ...http, token: http.token },
+    http: { ...http, token: http.token, readToken: http.readToken },
     supervisor: {
       ...supervisor,
       name: supervisor.name,
@@ -144,7 +144,15 @@ function contradictionsIn(config: Config): string[] {
       `http.host: "${http.host}" is reachable from other machines and http.token is not set; set a token or use 127.0.0.1`,
     )
   }
-  return problems
+  return [...problems, ...readTokenProblems(http)]
+}
+
+function readTokenProblems({ token, readToken }: Config['http']): string[] {
+  if (readToken === undefined) return []
+  if (token === undefined) {
+    return ['http.readToken: http.token is not set, so everybody on this machine may do everything; set http.token too']
+  }
+  return token === readToken ? ['http.readToken: is http.token; give the two different values'] : []
 }
 
 function isLoopback(host: string): boolean {
@@ -272,8 +280,12 @@ export function describeConfig(config: Config): Record<string, unknown> {
       ...watchdog,
       deadmanUrl: watchdog.deadmanUrl === undefined ? undefined : `${new URL(watchdog.deadmanUrl).origin}/…`,
     },
-    http: { ...http, token: http.token === undefined ? undefined : '(hidden)' },
+    http: { ...http, token: hidden(http.token), readToken: hidden(http.readToken) },
   }
+}
+
+function hidden(secret: string | undefined): string | undefined {
+  return secret === undefined ? undefined : '(hidden)'
 }
 
 function describeQueue(queue: QueueConfig): Record<string, unknown> {

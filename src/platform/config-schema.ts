@@ -150,6 +150,8 @@ const http = z.strictObject({
   }),
   port: port(7373, 'UNSTUCK_PORT'),
   token: field('text', token.optional(), { env: ['UNSTUCK_TOKEN'], secret: true, shown: 'none' }),
+  readToken: field('text', token.optional(), { env: ['UNSTUCK_READ_TOKEN'], secret: true, shown: 'none' }),
+  openMetrics: field('boolean', z.boolean().default(false), { env: ['UNSTUCK_OPEN_METRICS'] }),
 })
 
 const supervisor = z.strictObject({

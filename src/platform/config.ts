@@ -45,6 +45,10 @@ export interface HttpConfig {
   readonly host: string
   readonly port: number
   readonly token: string | undefined
+  /** Looks and changes nothing. Never without `token`. */
+  readonly readToken: string | undefined
+  /** `/metrics` of the watchdog without a token. */
+  readonly openMetrics: boolean
 }
 
 export interface SupervisorConfig {

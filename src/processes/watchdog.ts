@@ -2,11 +2,19 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Redis } from 'ioredis'
+import { Dispatcher } from '../dispatcher.js'
 import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
+import { addBullBoard } from '../http/bull-board.js'
+import { addDashboard } from '../http/dashboard-files.js'
+import { addEvents } from '../http/events.js'
+import { addHistory } from '../http/history.js'
 import { readModel } from '../http/read-model.js'
 import { redisFleetSource } from '../http/redis-fleet-source.js'
+import { redisTransitionTail } from '../http/redis-transition-tail.js'
+import type { RouteDeps } from '../http/routes.js'
 import { type HttpServer, startHttpServer } from '../http/server.js'
 import { messageOf, UserError } from '../kernel/errors.js'
+import { within } from '../kernel/within.js'
 import type { Config, QueueConfig } from '../platform/config.js'
 import { createLogger } from '../platform/pino-logger.js'
 import { processRegistry } from '../platform/prom-metrics.js'
@@ -25,8 +33,14 @@ import { WatchLoop } from '../watchdog/watch-loop.js'
 /** When a queue is in no config, milliseconds: CONTRACT's defaults. */
 const DEFAULT_NO_WORKER_AFTER_MS = 30_000
 
+/** A watchdog begins to look after so long, whether Redis is there or not, milliseconds. */
+const FIRST_CONNECTION_MS = 1000
+
 /** The longest call to Redis of a watchdog, milliseconds. */
 const MAX_CALL_MS = 2000
+
+/** Together below the 2 s within which every route answers. */
+const ORDER_LIMITS = { probeLimitMs: 600, callLimitMs: 1200 }
 
 export interface WatchdogDeps {
   readonly log?: LineLog
@@ -57,6 +71,7 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
   const redis = connectRedis(url, 'watch', { commandTimeout: callLimitMs })
   const askedRedis = connectRedis(url, 'watch')
   const subscriber = connectRedis(url, 'subscriber')
+  const reader = connectRedis(url, 'blocking')
   const queues = Object.keys(config.queues)
   const incidents = redisIncidents(redis, keys)
   const metrics = promWatchdogMetrics(processRegistry({ role: 'watchdog', version: VERSION }), queues)
@@ -83,21 +98,34 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
     newId: () => randomUUID(),
     thresholdsOf: (queue) => thresholdsOf(config, config.queues[queue]),
   })
-  const disconnect = () => {
-    for (const connection of [redis, askedRedis, subscriber]) connection.disconnect()
+  const model = readModel(redisFleetSource(askedRedis, config.redis), clock, queues)
+  const dispatcher = new Dispatcher(config, { readModel: model, ...ORDER_LIMITS })
+  const disconnect = async () => {
+    for (const connection of [redis, askedRedis, subscriber, reader]) connection.disconnect()
+    await dispatcher.close()
   }
   try {
-    const http = await startHttpServer(config.http, {
-      readModel: readModel(redisFleetSource(askedRedis, config.redis), clock, queues),
+    const routes: RouteDeps = {
+      api: dispatcher,
+      readModel: model,
       recent: (limit) => redisIncidents(askedRedis, keys).recent(limit),
       watch: () => loop.view,
       metrics: (fleet, redisUp) => metricsText(metrics, fleet, redisUp),
       pollStaleThresholdMs: config.loops.pollStaleThresholdMs,
+    }
+    const http = await startHttpServer(config.http, routes, (server) => {
+      const tail = redisTransitionTail({ reader, redis: askedRedis, keys })
+      addEvents(server, { tail, readModel: model, watch: () => loop.view })
+      addHistory(server, { readModel: model, clock })
+      addBullBoard(server, { redis: askedRedis, bullPrefix: config.redis.bullPrefix, queues, readModel: model })
+      return addDashboard(server)
     })
+    // A first look that fails for want of a connection would count as an outage, and cost a timeout of judging.
+    await within(whenReady(redis), FIRST_CONNECTION_MS)
     await loop.start()
     return { id, address: http.address, stop: () => stopAll(http, loop, disconnect) }
   } catch (error) {
-    disconnect()
+    await disconnect()
     throw error
   }
 }
@@ -107,10 +135,15 @@ function dumpAsker({ redis, keys, metrics, log }: { redis: Redis; keys: FleetKey
   return redisDumpAsker({ redis, keys, onAsked: (outcome) => metrics.dumpAsked(outcome), onError })
 }
 
-async function stopAll(http: HttpServer, loop: WatchLoop, disconnect: () => void): Promise<void> {
+function whenReady(redis: Redis): Promise<void> {
+  if (redis.status === 'ready') return Promise.resolve()
+  return new Promise((resolve) => redis.once('ready', () => resolve()))
+}
+
+async function stopAll(http: HttpServer, loop: WatchLoop, disconnect: () => Promise<void>): Promise<void> {
   await http.stop()
   await loop.stop()
-  disconnect()
+  await disconnect()
 }
 
 async function metricsText(metrics: WatchdogMetrics, ...shown: Parameters<WatchdogMetrics['show']>) {

@@ -151,7 +151,7 @@ describe('the HTTP server of the watchdog', () => {
       'unstuck_breaker_open{queue="mail"} 0',
     ])
       expect(metrics).toContain(line)
-    const page = await (await get('/')).text()
+    const page = await (await get('/status')).text()
     expect(page).toContain('<td>2</td><td>open: (no group), &lt;b&gt;acme</td>')
   })
 
@@ -162,7 +162,7 @@ describe('the HTTP server of the watchdog', () => {
       beatOf({ threads: [threadOf({ tickAgeMs: 12_000 })], jobs: [jobOf({ id: '<script>alert(1)</script>', step: '"&\'' })] }),
     )
     await until(health, ({ incidents }) => incidents.length === 1)
-    const page = await get('/')
+    const page = await get('/status')
     expect(page.headers.get('content-type')).toMatch(/^text\/html/)
     const html = await page.text()
     expect(html).not.toContain('<script')

@@ -43,7 +43,7 @@ export function testConfig({ redisUrl, http = {} }: { redisUrl: string; http?: P
       dumpOnStuck: false,
       deadmanUrl: undefined,
     },
-    http: { host: '127.0.0.1', port: 0, token: undefined, ...http },
+    http: { host: '127.0.0.1', port: 0, token: undefined, readToken: undefined, openMetrics: false, ...http },
     supervisor: { name: undefined, group: undefined, port: 0, drainMs: 1000, runtimeDir: '/nowhere' },
     log: { level: 'silent', format: 'json' },
   }

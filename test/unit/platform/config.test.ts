@@ -50,7 +50,7 @@ describe('config defaults', () => {
     expect(config.redis).toEqual({ url: undefined, prefix: '{unstuck}', bullPrefix: 'bull' })
     expect(config.loops).toEqual({ pollIntervalMs: 5000, pollStaleThresholdMs: 60_000, startGraceMs: 30_000 })
     expect(config.heartbeat).toEqual({ intervalMs: 1000, timeoutMs: 5000, loopBlockedMs: 5000, threadBlockedMs: 10_000 })
-    expect(config.http).toEqual({ host: '127.0.0.1', port: 7373, token: undefined })
+    expect(config.http).toEqual({ host: '127.0.0.1', port: 7373, token: undefined, readToken: undefined, openMetrics: false })
     expect(config.supervisor).toEqual({
       name: undefined,
       group: undefined,
@@ -216,6 +216,12 @@ describe('a config that is refused', () => {
       'queues.q.notMovingAfterMs: 60000 must exceed loops.pollStaleThresholdMs (60000)',
     ],
     ['a public host without a token', { http: { host: '0.0.0.0' } }, 'http.host: "0.0.0.0" is reachable from other machines'],
+    ['a read token alone', { http: { readToken: 'r' } }, 'http.readToken: http.token is not set'],
+    [
+      'one token for both',
+      { http: { token: 't', readToken: 't' } },
+      'http.readToken: is http.token; give the two different values',
+    ],
     ['one prefix for both', { redis: { prefix: 'bull' } }, 'redis.prefix: "bull" is also redis.bullPrefix'],
   ])('%s', (_, input, message) => {
     expect(refusalOf(input)).toContain(message)
@@ -419,11 +425,17 @@ describe('config sources', () => {
     const { dir, write, load } = setup()
     write('url', 'rediss://:pw@cache:6380\n')
     write('token', ' t0ken \n')
+    write('read', 'r3ad\n')
     write('empty', '\n')
-    const env = { REDIS_URL_FILE: join(dir, 'url'), UNSTUCK_TOKEN_FILE: join(dir, 'token') }
+    const env = {
+      REDIS_URL_FILE: join(dir, 'url'),
+      UNSTUCK_TOKEN_FILE: join(dir, 'token'),
+      UNSTUCK_READ_TOKEN_FILE: join(dir, 'read'),
+    }
     const config = await load({ env })
     expect(config.redis.url).toBe('rediss://:pw@cache:6380')
-    expect(config.http.token).toBe('t0ken')
+    expect(config.http).toMatchObject({ token: 't0ken', readToken: 'r3ad', openMetrics: false })
+    expect((await load({ env: { ...env, UNSTUCK_OPEN_METRICS: '1' } })).http.openMetrics).toBe(true)
     expect((await load({ env: { ...env, UNSTUCK_REDIS_URL: 'redis://other' } })).redis.url).toBe('redis://other')
     expect((await refusal(load({ env: { UNSTUCK_TOKEN_FILE: join(dir, 'none') } }))).message).toContain('UNSTUCK_TOKEN_FILE: ')
     expect((await refusal(load({ env: { UNSTUCK_TOKEN_FILE: join(dir, 'empty') } }))).message).toContain('is empty')
@@ -459,7 +471,7 @@ describe('describeConfig', () => {
       describeConfig(
         parse({
           redis: { url: 'redis://me:hunter2@cache:1/3' },
-          http: { token: 'hunter2' },
+          http: { token: 'hunter2', readToken: 'hunter22' },
           watchdog: { deadmanUrl: 'https://hc.example/hunter2' },
           queues: { a: { session: { command: 'x', env: { TOKEN: 'hunter2', HOME: true } } } },
         }),
@@ -481,6 +493,6 @@ describe('configKeys', () => {
     expect(keys.get('http.token')).toMatchObject({ secret: true, default: 'none' })
     expect(keys.get('queues.NAME.session.env')).toMatchObject({ secret: true, default: '{}' })
     expect(keys.get('queues.NAME.session.workspace.git')?.default).toBe('none: a fresh folder')
-    expect(keys.size).toBe(56)
+    expect(keys.size).toBe(58)
   })
 })
