@@ -11,8 +11,8 @@ const LINES = {
   'processes/task-thread.js': [
     [/^installLook\(\(\) => \(\{\n[\s\S]*?\n\}\)\);\n/m, ''],
     ['const tid = ownTid();', 'const tid = undefined;'],
-    [', (promise) => promises.register(promise, job, job)', ''],
-    ['    promises.unregister(job);\n', ''],
+    [', (promise) => begun.set(job, promise)', ''],
+    [/^ *if \(!begun\.delete\(job\)\)\n *promises\.unregister\(job\);\n/m, ''],
   ],
   'dispatch/thread-context.js': [['entered: entryPoint(this.step)', 'entered: undefined']],
   'processes/sentinel-thread.js': [
