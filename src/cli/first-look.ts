@@ -1,6 +1,6 @@
 /** What a process that stays refuses at its start, before anything is begun. Later the same trouble is an outage to report. */
 import { createServer } from 'node:net'
-import { UserError } from '../kernel/errors.js'
+import { hasCode, UserError } from '../kernel/errors.js'
 import type { Config } from '../platform/config.js'
 import { checkRedis, connectRedis } from '../platform/redis.js'
 
@@ -21,7 +21,7 @@ export async function refusePortInUse({ host, port }: Config['http']): Promise<v
   try {
     await new Promise<void>((resolve, reject) => probe.once('error', reject).listen(port, host, resolve))
   } catch (error) {
-    const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
+    const inUse = hasCode(error, 'EADDRINUSE')
     if (!inUse) throw error
     throw new UserError(
       'PORT_IN_USE',

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import type { Worker } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import type { BeatBoard, JobCellRef } from '../heartbeat/beat-board.js'
-import { messageOf } from '../kernel/errors.js'
+import { hasCode, messageOf } from '../kernel/errors.js'
 import { within } from '../kernel/within.js'
 import { endChildrenOf } from './node-thread-children.js'
 import type { Executor, ThreadLoss } from './run-attempt.js'
@@ -193,7 +193,7 @@ function leastBusy(jobsPerThread: number, ready: ReadonlySet<number>): LoadBalan
 
 /** How a thread ended that nobody ended. */
 function crashMessage(error: unknown): string {
-  if (error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
+  if (hasCode(error, 'ERR_WORKER_OUT_OF_MEMORY')) {
     return "out of memory: the thread's heap limit was reached"
   }
   const exit = /worker exited with code: (-?\d+)/.exec(messageOf(error))

@@ -1,6 +1,6 @@
 /** The watchdog's HTTP server: who is let in, how errors look, and where it listens. What it answers is in `routes.ts`. */
 import { type FastifyInstance, fastify } from 'fastify'
-import { UserError } from '../kernel/errors.js'
+import { hasCode, UserError } from '../kernel/errors.js'
 import type { AccessRules } from './access.js'
 import { addAccess, SECURITY_HEADERS } from './access-hook.js'
 import { answerBrokenRequest } from './broken-request.js'
@@ -89,7 +89,7 @@ async function listen(server: FastifyInstance, { host, port }: HttpServerOptions
     return await server.listen({ host, port })
   } catch (error) {
     await server.close()
-    if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
+    if (hasCode(error, 'EADDRINUSE')) {
       throw new UserError(
         'PORT_IN_USE',
         `port ${port} on ${host}: in use by another program; stop it, or choose another with --port (0 = any free)`,

@@ -80,6 +80,11 @@ export class RateLimitedError extends Error {
   }
 }
 
+/** Whether it is an error of Node or the system with this code: `ENOENT`. */
+export function hasCode(thrown: unknown, code: string): boolean {
+  return thrown instanceof Error && 'code' in thrown && thrown.code === code
+}
+
 /** The text of anything that was thrown. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown)

@@ -11,3 +11,12 @@ export function parseJsonObject(text: string): Partial<Record<string, unknown>> 
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('it is no object')
   return { ...value }
 }
+
+/** @returns undefined when it is none */
+export function jsonObjectIn(text: string): Partial<Record<string, unknown>> | undefined {
+  try {
+    return parseJsonObject(text)
+  } catch {
+    return undefined
+  }
+}

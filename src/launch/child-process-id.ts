@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import { hasCode } from '../kernel/errors.js'
 import type { ProcessId } from './session.js'
 
 const run = promisify(execFile)
@@ -128,7 +129,7 @@ function groupIsThere(pid: number): boolean {
   try {
     return process.kill(-pid, 0)
   } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
+    return hasCode(error, 'EPERM')
   }
 }
 

@@ -2,6 +2,7 @@
 import { constants, type Stats } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
 import { delimiter, isAbsolute, join } from 'node:path'
+import { hasCode } from '../kernel/errors.js'
 import { LaunchError } from './session.js'
 
 const ANY_EXECUTE = 0o111
@@ -43,8 +44,7 @@ async function problemWith(path: string): Promise<string | undefined> {
   try {
     stats = await stat(path)
   } catch (error) {
-    const denied = error instanceof Error && 'code' in error && error.code === 'EACCES'
-    return denied ? 'permission denied; allow the supervisor to enter its folder' : MISSING
+    return hasCode(error, 'EACCES') ? 'permission denied; allow the supervisor to enter its folder' : MISSING
   }
   if (stats.isDirectory()) return 'a folder; name a program in session.command'
   if (!stats.isFile()) return 'not a regular file; name a program in session.command'

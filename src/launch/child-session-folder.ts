@@ -119,8 +119,3 @@ function fitting(text: string, maxBytes: number): string {
   const bytes = Buffer.from(text)
   return bytes.length <= maxBytes ? text : wholeLines(bytes, maxBytes).toString()
 }
-
-/** Follows no link, not even if the folder is one. */
-export async function removeFolder(folder: string): Promise<void> {
-  await rm(folder, { recursive: true, force: true, maxRetries: 3, retryDelay: 50 })
-}

@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import { messageOf } from '../kernel/errors.js'
+import { hasCode, messageOf } from '../kernel/errors.js'
 import { AttachedSessions, KILL_LIMIT_MS, LINGER_MS, settle } from './child-attached.js'
 import {
   findGroup,
@@ -21,9 +21,10 @@ import {
   startUnknown,
 } from './child-process-id.js'
 import { findProgram } from './child-program.js'
-import { discardFiles, prepareFolder, readSigns, readTail, removeFolder } from './child-session-folder.js'
+import { discardFiles, prepareFolder, readSigns, readTail } from './child-session-folder.js'
 import { SHIM_NAME, shimArgs } from './child-session-shim.js'
 import { findTmux, paneFile, startPane } from './child-tmux.js'
+import { removeTree } from './node-folders.js'
 import {
   LaunchError,
   type ProcessId,
@@ -107,7 +108,7 @@ export class ChildSessions implements Sessions {
   }
 
   remove(folder: string): Promise<void> {
-    return removeFolder(folder)
+    return removeTree(folder)
   }
 }
 
@@ -178,8 +179,6 @@ class OwnSession implements SessionProcess {
     else signalOwnGroup(this.id.pid, signal)
   }
 }
-
-const hasCode = (error: unknown, code: string) => error instanceof Error && 'code' in error && error.code === code
 
 function notStarted(error: unknown): LaunchError {
   if (hasCode(error, 'E2BIG')) {

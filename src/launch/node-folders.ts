@@ -2,6 +2,7 @@
 import type { Dirent } from 'node:fs'
 import { chmod, lstat, readdir, realpath, rm, rmdir, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { hasCode } from '../kernel/errors.js'
 
 /**
  * Removes a file, link or folder with all that is in it, also folders that their owner may not write: caches make such.
@@ -11,8 +12,7 @@ export async function removeTree(path: string): Promise<void> {
   try {
     await remove(path)
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined
-    if (code !== 'EACCES' && code !== 'EPERM') throw error
+    if (!hasCode(error, 'EACCES') && !hasCode(error, 'EPERM')) throw error
     await open(path)
     await remove(path)
   }

@@ -4,12 +4,13 @@
  * session sends is never trusted to be well put, short or quick.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { access, readlink, rename, rm, symlink } from 'node:fs/promises'
+import { readlink, rename, rm, symlink } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { messageOf } from '../kernel/errors.js'
 import { Service } from '../kernel/service.js'
 import { LineServer } from '../platform/line-socket.js'
 import { checkSocketPath, ensureSocketFolder, removeDeadSockets } from '../platform/socket-folder.js'
+import { isThere } from './node-folders.js'
 import { answerLine, CONNECTION_MS, MAX_LINE, parseRequest, type SocketAnswer, type SocketRequest } from './socket-protocol.js'
 
 export interface SessionSocketOptions {
@@ -76,7 +77,7 @@ export class SessionSocket extends Service {
     const path = this.#linkOf(sessionFolder)
     const target = await readlink(path).catch(() => undefined)
     if (target === undefined) return
-    const leadsElsewhere = target !== basename(this.path) && (await exists(path))
+    const leadsElsewhere = target !== basename(this.path) && (await isThere(path))
     if (!leadsElsewhere) await rm(path, { force: true })
   }
 
@@ -98,11 +99,4 @@ export class SessionSocket extends Service {
       return { ok: false, error: `the supervisor could not answer: ${messageOf(error)}`, unsure: true }
     }
   }
-}
-
-function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

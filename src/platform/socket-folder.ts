@@ -4,7 +4,7 @@ import { lstat, mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { messageOf, UserError } from '../kernel/errors.js'
+import { hasCode, messageOf, UserError } from '../kernel/errors.js'
 
 /** A socket's path has 104 bytes on some systems, the end of the text included. */
 const MAX_PATH_BYTES = 100
@@ -31,7 +31,7 @@ export async function ensureSocketFolder(folder: string): Promise<void> {
   try {
     await mkdir(folder, { mode: 0o700 })
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) {
+    if (!hasCode(error, 'EEXIST')) {
       throw new UserError(
         'CONFIG_INVALID',
         `${folder}: the folder of the supervisors' sockets could not be made (${messageOf(error)}); set TMPDIR to a folder that may be written`,

@@ -2,7 +2,7 @@
  * A short pause of a thread that runs microtasks without end: the only way to see its stack for sure. It costs what a
  * peek does not (awaits of that thread stay slower for good), so nothing else uses it.
  */
-import { TIMED_OUT } from '../kernel/within.js'
+import { TIMED_OUT, within } from '../kernel/within.js'
 import { type Frame, makeFrame, ownFirst, pathOf } from './frames.js'
 import type { Answer, InspectorTarget } from './inspector-channel.js'
 
@@ -17,26 +17,17 @@ export async function pausedFrames(target: InspectorTarget, limitMs: number): Pr
     if (method === 'Debugger.scriptParsed') urls.set(String(params['scriptId']), String(params['url']))
     if (method === 'Debugger.paused') paused(params)
   }
-  const limit = new AbortController()
   try {
     if ((await target.post('Debugger.enable', {}, limitMs)) === TIMED_OUT) return undefined
     if ((await target.post('Debugger.pause', {}, limitMs)) === TIMED_OUT) return undefined
-    const params = await Promise.race([pause, expiry(limitMs, limit.signal)])
-    return params && framesIn(params, urls)
+    const params = await within(pause, limitMs)
+    return params === TIMED_OUT ? undefined : framesIn(params, urls)
   } finally {
-    limit.abort()
     target.onEvent = undefined
     // Whatever happened: it must run on, and the debugger must not stay.
     await target.post('Debugger.resume', {}, limitMs).catch(() => undefined)
     await target.post('Debugger.disable', {}, limitMs).catch(() => undefined)
   }
-}
-
-function expiry(limitMs: number, signal: AbortSignal): Promise<undefined> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(undefined), limitMs)
-    signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
-  })
 }
 
 interface CallFrame {

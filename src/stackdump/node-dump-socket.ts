@@ -4,7 +4,7 @@
  */
 import { chmod, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { messageOf, UserError } from '../kernel/errors.js'
+import { hasCode, messageOf, UserError } from '../kernel/errors.js'
 import { Service } from '../kernel/service.js'
 import { askLine, LineServer } from '../platform/line-socket.js'
 import { checkSocketFolder, checkSocketPath, ensureSocketFolder, isDeaf, removeDeadSockets } from '../platform/socket-folder.js'
@@ -89,7 +89,7 @@ export class DumpSocket extends Service {
 
   /** The socket that stands in the way, when it is of a process that died. @throws why it stays */
   async #clearAway(error: unknown): Promise<void> {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) throw error
+    if (!hasCode(error, 'EADDRINUSE')) throw error
     if (await isDeaf(this.path)) return rm(this.path, { force: true })
     throw new Error(`${this.path}: a living supervisor of the same name has it; name each supervisor of a host differently`)
   }

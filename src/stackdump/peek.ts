@@ -1,4 +1,5 @@
 /** The probe: one expression, evaluated on top of what the thread is doing, and the reading of its answer. Pure. */
+import { jsonObjectIn } from '../kernel/json-object.js'
 import type { DumpStep } from './dump.js'
 import { type Frame, ownFirst, parseStack, topOf } from './frames.js'
 import { LOOK_NAME } from './thread-look.js'
@@ -63,7 +64,7 @@ export const PEEK_EXPRESSION = `(() => {
 
 /** @param text the probe's answer. @returns undefined when it is not one */
 export function readPeek(text: unknown, atMs: number): Peek | undefined {
-  const answer = typeof text === 'string' ? objectIn(text) : undefined
+  const answer = typeof text === 'string' ? jsonObjectIn(text) : undefined
   if (!answer) return undefined
   const jobs = Array.isArray(answer['jobs']) ? answer['jobs'].filter(isRecord) : undefined
   return {
@@ -103,15 +104,6 @@ function counted(resources: unknown): string[] {
     if (typeof kind === 'string' && kind !== 'MessagePort') counts.set(kind, (counts.get(kind) ?? 0) + 1)
   }
   return [...counts].slice(0, 32).map(([kind, count]) => (count > 1 ? `${cut(kind)} ×${count}` : cut(kind)))
-}
-
-function objectIn(text: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    return isRecord(value) ? value : undefined
-  } catch {
-    return undefined
-  }
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
