@@ -25,7 +25,14 @@ export default defineConfig({
       {
         test: { ...limits, name: 'unit', include: ['test/unit/**/*.test.ts', 'test/contract/**/*.test.ts', 'test/*.test.ts'] },
       },
-      { test: { ...limits, name: 'integration', include: ['test/integration/**/*.test.ts'], maxWorkers: 2 } },
+      {
+        test: {
+          ...limits,
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts', 'test/deploy/**/*.test.ts'],
+          maxWorkers: 2,
+        },
+      },
       // Real processes, and nothing that a neighbour's load could falsify: two at a time.
       {
         test: { ...limits, name: 'e2e-side', include: SIDE_BY_SIDE, maxWorkers: 2, sequence: { groupOrder: 1 } },
