@@ -60,7 +60,7 @@ const NOBODY: Access = { kind: 'open', rights: 'none', actor: 'http:anybody' }
 
 /** Orchestrators' probes bear no token, and name a Host as it suits them. */
 const PROBES: ReadonlySet<string | undefined> = new Set(['/livez', '/readyz'])
-const LOGIN: ReadonlySet<string | undefined> = new Set(['/login', '/login.css', '/logout'])
+const LOGIN: ReadonlySet<string | undefined> = new Set(['/login', '/login.css', '/login.js', '/logout'])
 
 export function judge(knock: Knock, rules: AccessRules): Verdict {
   const { route } = knock

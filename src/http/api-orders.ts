@@ -4,7 +4,8 @@ import type { JobInput } from '../dispatch/job-input.js'
 import { UserError } from '../kernel/errors.js'
 import type { OrderOptions } from '../recovery/bullmq-control.js'
 import type { Api } from './api-port.js'
-import { answers, bodies, count, dump, flag, listOf, params, record, text } from './api-schemas.js'
+import { answers, bodies, count, dump, flag, listOf, params, queries, record, text } from './api-schemas.js'
+import { jobIdIn } from './http-input.js'
 
 interface OrderBody {
   readonly reason?: string
@@ -13,6 +14,7 @@ interface OrderBody {
 
 interface ToJob {
   Params: { queue: string; id: string }
+  Querystring: { id?: string }
   Body: OrderBody | null
 }
 
@@ -53,21 +55,23 @@ function addJobOrders(server: FastifyInstance, api: Api): void {
   const of = { queue: text, jobId: text }
   const reset = {
     summary: 'Give a job all its attempts again and put it back',
-    ...{ params: params.job, body: bodies.order },
+    ...{ params: params.job, querystring: queries.job, body: bodies.order },
     response: answers('It is in line', record({ ...of, attemptsBefore: count }, { runsInMs: count, dryRun: flag })),
   }
   server.post<ToJob>('/api/v1/queues/:queue/jobs/:id/reset', { schema: reset }, async (request) => {
-    const { queue, id } = request.params
-    return answer(request, { queue, jobId: id, ...(await api.reset(queue, id, signed(request))) })
+    const { queue } = request.params
+    const jobId = jobIdIn(request)
+    return answer(request, { queue, jobId, ...(await api.reset(queue, jobId, signed(request))) })
   })
   const cancel = {
     summary: 'Cancel a job, wherever it is',
-    ...{ params: params.job, body: bodies.order },
+    ...{ params: params.job, querystring: queries.job, body: bodies.order },
     response: answers('It is cancelled, or told to stop', record({ ...of, state: text }, { supervisor: text, dryRun: flag })),
   }
   server.post<ToJob>('/api/v1/queues/:queue/jobs/:id/cancel', { schema: cancel }, async (request) => {
-    const { queue, id } = request.params
-    return answer(request, { queue, jobId: id, ...(await api.cancel(queue, id, signed(request))) })
+    const { queue } = request.params
+    const jobId = jobIdIn(request)
+    return answer(request, { queue, jobId, ...(await api.cancel(queue, jobId, signed(request))) })
   })
 }
 

@@ -10,6 +10,8 @@ import type { DumpOptions } from '../stackdump/redis-dump-calls.js'
 export interface Api {
   jobs(queue: string, options: JobListOptions): Promise<JobPage>
   job(queue: string, id: string): Promise<JobInfo>
+  /** @param queue only in this one. @returns none when there is none */
+  find(id: string, queue?: string): Promise<JobInfo[]>
   addBulk(queue: string, jobs: readonly JobInput[]): Promise<string[]>
   reset(queue: string, id: string, options: OrderOptions): Promise<JobReset>
   resetAll(queue: string, options: BulkResetOptions): Promise<BulkReset>

@@ -143,6 +143,15 @@ export const params = {
 }
 
 export const queries = {
+  found: only(
+    { id: { ...text, minLength: 1, description: 'A job id' } },
+    { queue: { ...text, description: 'Only in this one' } },
+  ),
+  /** Not closed: who adds something to get past a cache is answered all the same. */
+  job: record(
+    {},
+    { id: { ...text, minLength: 1, description: 'The job id, for `.` and `..`, which an address does not keep; it wins' } },
+  ),
   jobs: only(
     {},
     {
@@ -153,7 +162,10 @@ export const queries = {
   ),
   incidents: only(
     {},
-    { open: { ...flag, description: 'true: only the open ones' }, limit: { type: 'integer', minimum: 1, maximum: 1000 } },
+    {
+      open: { ...flag, description: 'true: only the open ones' },
+      limit: { type: 'integer', minimum: 1, maximum: 1000, description: 'Default: 50, or all the open ones if there are more' },
+    },
   ),
 }
 

@@ -1,6 +1,7 @@
 /**
  * bull-board at /queues: the raw view of BullMQ, for what the page does not show. It acts on Redis without this program's
- * rules: no audit entry, no paced release.
+ * rules: nothing is paced. Whatever changes something stands in the queue's audit before it is done, so that nothing is
+ * done unseen; what bull-board then refuses stands there too.
  *
  * It knows the configured queues and those that the fleet knows. Its handles write nothing when they open (BullMQ would
  * write a queue's meta), and it answers in bounded time like every other route.
@@ -13,6 +14,10 @@ import { Queue } from 'bullmq'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Redis } from 'ioredis'
 import { TIMED_OUT, within } from '../kernel/within.js'
+import { queueKeys } from '../platform/redis-keys.js'
+import { writeAudit } from '../recovery/redis-audit.js'
+import { MAX_REASON } from '../recovery/reset-policy.js'
+import { errorAnswer, errorBody } from './http-errors.js'
 import type { ReadModel } from './read-model.js'
 
 const PREFIX = '/queues'
@@ -60,11 +65,13 @@ export function addBullBoard(server: FastifyInstance, deps: BullBoardDeps): void
   server.register(
     async (scope) => {
       scope.addHook('preHandler', async (request, reply) => {
-        if (request.method !== 'GET' && mayOnlyRead(request)) return reply.code(403).send(READ_ONLY)
+        if (changes(request) && mayOnlyRead(request)) return reply.code(403).send(READ_ONLY)
         if (!isApi(request)) return
         if (deps.redis.status !== 'ready') return reply.code(503).send(UNREACHABLE)
         const fleet = await within(deps.readModel.readFleet(), ANSWER_WITHIN_MS).catch(() => undefined)
         if (typeof fleet === 'object') openNew(fleet.queues.map(({ queue }) => queue))
+        const problem = changes(request) ? await audited(request, [...handles.keys()], deps) : undefined
+        if (problem) return reply.code(problem.status).send(errorBody(problem.code, problem.message))
       })
       // The page shows no buttons that would be refused.
       scope.addHook('preSerialization', async (request, _reply, payload) =>
@@ -90,6 +97,33 @@ function openQueue(name: string, { redis, bullPrefix }: BullBoardDeps): Queue {
   // The calls that failed say so.
   queue.on('error', () => undefined)
   return queue
+}
+
+/**
+ * Writes down who is about to change what, in each queue that it is about.
+ * @returns why that cannot be: then nothing may be changed
+ */
+async function audited(request: FastifyRequest, known: readonly string[], { redis, bullPrefix }: BullBoardDeps) {
+  const { queueName, jobId, queueStatus, schedulerId } = request.params as Readonly<Record<string, string | undefined>>
+  const entry = {
+    action: actionIn(request.routeOptions.url ?? ''),
+    by: 'bull-board' as const,
+    actor: request.access?.actor ?? 'http',
+    ...{ jobId: jobId ?? '', reason: (queueStatus ?? schedulerId ?? '').slice(0, MAX_REASON) },
+  }
+  const about = known.filter((name) => queueName === undefined || name === queueName)
+  const writing = Promise.all(about.map((name) => writeAudit(redis, queueKeys(bullPrefix, name), entry)))
+  try {
+    return (await within(writing, ANSWER_WITHIN_MS)) === TIMED_OUT ? { status: 503, ...UNREACHABLE.error } : undefined
+  } catch (error) {
+    return errorAnswer(error)
+  }
+}
+
+/** `/queues/api/queues/:queueName/:jobId/retry` is `retry`, `…/rate-limit/release` is `rate-limit release`. */
+function actionIn(route: string): string {
+  const words = route.slice(`${PREFIX}/api/queues`.length).split('/')
+  return words.filter((word) => word !== '' && !word.startsWith(':')).join(' ')
 }
 
 type Route = Parameters<FastifyAdapter['setApiRoutes']>[0][number]
@@ -119,6 +153,7 @@ const READ_ONLY = { error: { code: 'READ_ONLY', message: 'this token may read on
 
 /** Whoever was refused has no access at all. */
 const mayOnlyRead = (request: FastifyRequest): boolean => request.access?.rights === 'read'
+const changes = ({ method }: FastifyRequest): boolean => method !== 'GET' && method !== 'HEAD'
 const isApi = ({ url }: FastifyRequest): boolean => url.startsWith(`${PREFIX}/api/`)
 const isHtml = (type: unknown): boolean => String(type).startsWith('text/html')
 

@@ -99,7 +99,7 @@ function pollTimes(
 }
 
 function loopSubject(supervisor: string, { loop, queue }: LoopView): string {
-  return loop === 'fetch' ? subjectOf.fetchLoop(supervisor, queue ?? '') : subjectOf.reconcileLoop(supervisor)
+  return subjectOf.loop(supervisor, loop, queue)
 }
 
 function latest(times: readonly (string | undefined)[]): string | undefined {

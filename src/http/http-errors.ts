@@ -13,14 +13,21 @@ export interface ErrorAnswer {
 
 export const errorBody = (code: string, message: string) => ({ error: { code, message } })
 
-export function addErrors(server: FastifyInstance): void {
+/**
+ * Told of each answer that says 500.
+ * @param route method and address as the reference has them, with names for what was asked
+ */
+export type OnBroken = (route: string, error: unknown) => void
+
+export function addErrors(server: FastifyInstance, onBroken: OnBroken = () => undefined): void {
   server.setNotFoundHandler((request, reply) =>
     reply
       .code(404)
       .send(errorBody('NOT_FOUND', `${request.method} ${request.url.split('?', 1)[0] ?? ''}: there is no such address`)),
   )
-  server.setErrorHandler((error, _request, reply) => {
+  server.setErrorHandler((error, request, reply) => {
     const { status, code, message } = errorAnswer(error)
+    if (status === 500) onBroken(`${request.method} ${request.routeOptions.url ?? ''}`, error)
     return reply.code(status).send(errorBody(code, message))
   })
 }

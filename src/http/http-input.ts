@@ -16,6 +16,17 @@ export function addInputRules(server: FastifyInstance): void {
   server.addHook('preValidation', async (request) => readQuery(request))
 }
 
+/**
+ * What speaks HTTP takes `.` and `..` out of an address, encoded or not; ids are free, so these two (and any other) may
+ * stand in the query instead: `/jobs/-?id=..`.
+ */
+export interface NamesJob {
+  readonly params: { readonly id: string }
+  readonly query: { readonly id?: string }
+}
+
+export const jobIdIn = ({ params, query }: NamesJob): string => query.id ?? params.id
+
 function problemOf([error]: FastifySchemaValidationError[], where: string): string {
   const { instancePath = '', message = 'is not valid', params = {} } = error ?? {}
   const at = `${where}${instancePath.replaceAll('/', '.')}`

@@ -1,4 +1,10 @@
-/** The login page: plain HTML that works without JavaScript. Pure. */
+/**
+ * The login page: plain HTML that works without JavaScript. Pure.
+ *
+ * What a shared link names stands behind its `#`, which no server sees: the browser carries it over every redirect that
+ * names none. So the form is sent to the address of the page itself, which still has it, and the page that loads itself
+ * once more takes it along by script; without one, only the view is lost.
+ */
 
 export interface LoginPage {
   /** Where it leads. */
@@ -16,14 +22,14 @@ export function loginPage({ next, problem, again }: LoginPage): string {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
-${again === undefined ? '' : `<meta http-equiv="refresh" content="0;url=${escapeHtml(again)}">\n`}<title>Log in · unstuck</title>
+${again === undefined ? '' : onceMore(escapeHtml(again))}<title>Log in · unstuck</title>
 <link rel="stylesheet" href="/login.css">
 <link rel="icon" href="data:,">
 </head>
 <body>
 <main>
 <h1>unstuck</h1>
-${problem === undefined ? '' : `<p class="problem" role="alert" id="problem">${escapeHtml(problem)}</p>\n`}<form method="post" action="/login">
+${problem === undefined ? '' : `<p class="problem" role="alert" id="problem">${escapeHtml(problem)}</p>\n`}<form method="post">
 <input type="text" name="username" autocomplete="username" value="unstuck" hidden>
 <label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus${problem === undefined ? '' : ' aria-invalid="true" aria-describedby="problem"'}>
@@ -36,6 +42,14 @@ ${problem === undefined ? '' : `<p class="problem" role="alert" id="problem">${e
 </html>
 `
 }
+
+function onceMore(again: string): string {
+  return `<script src="/login.js" data-again="${again}"></script>
+<noscript><meta http-equiv="refresh" content="0;url=${again}"></noscript>
+`
+}
+
+export const LOGIN_SCRIPT = 'location.replace(document.currentScript.dataset.again + location.hash)\n'
 
 function escapeHtml(text: string): string {
   const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }

@@ -1,7 +1,7 @@
 /** Logging in with a token on a page of our own, and out again. The token becomes a session whose id only the cookie holds. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type AccessRules, localAddress, rightsOf } from './access.js'
-import { LOGIN_STYLE, loginPage } from './login-page.js'
+import { LOGIN_SCRIPT, LOGIN_STYLE, loginPage } from './login-page.js'
 import { type LoginSessions, SESSION_MS } from './login-sessions.js'
 import type { RateLimits } from './rate-limits.js'
 
@@ -26,6 +26,7 @@ export function addLogin(root: FastifyInstance, deps: LoginDeps): void {
     server.get('/login.css', (_request, reply) =>
       reply.type('text/css; charset=utf-8').header('cache-control', 'max-age=3600').send(LOGIN_STYLE),
     )
+    server.get('/login.js', (_request, reply) => reply.type('text/javascript; charset=utf-8').send(LOGIN_SCRIPT))
     server.get('/login', (request: Asked, reply) => showLogin(request, reply, deps))
     server.post('/login', (request, reply) => logIn(request, reply, deps))
     server.post('/logout', (request, reply) => {

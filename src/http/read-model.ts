@@ -10,7 +10,7 @@ import type { Clock } from '../kernel/clock.js'
 import type { Incident } from '../watchdog/incident.js'
 
 export interface LoopView {
-  readonly loop: 'fetch' | 'reconcile'
+  readonly loop: string
   readonly queue?: string
   readonly state: string
   readonly phase: string

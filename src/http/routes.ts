@@ -3,11 +3,10 @@ import type { FastifyInstance } from 'fastify'
 import { addOrders } from './api-orders.js'
 import { addReads, fleetInTime, healthOf, type ReadDeps } from './api-reads.js'
 import { addOpenApi } from './openapi.js'
-import type { FleetView } from './read-model.js'
 import { statusPage } from './status-page.js'
 
 export interface RouteDeps extends ReadDeps {
-  readonly metrics: (fleet: FleetView | undefined, redisUp: boolean) => Promise<{ contentType: string; text: string }>
+  readonly metrics: (redisUp: boolean) => Promise<{ contentType: string; text: string }>
 }
 
 /** To be awaited before other routes of the API are added, so that its description has them too. */
@@ -39,7 +38,7 @@ function addProbes(server: FastifyInstance, deps: RouteDeps): void {
   server.get('/metrics', async (_request, reply) => {
     const { outage, sight } = deps.watch()
     const redisUp = outage === undefined && sight.reason !== 'unreachable'
-    const { contentType, text } = await deps.metrics(await fleetInTime(deps), redisUp)
+    const { contentType, text } = await deps.metrics(redisUp)
     return reply.type(contentType).send(text)
   })
 }

@@ -4,9 +4,10 @@ import { hasCode, UserError } from '../kernel/errors.js'
 import type { AccessRules } from './access.js'
 import { addAccess, SECURITY_HEADERS } from './access-hook.js'
 import { answerBrokenRequest } from './broken-request.js'
-import { addErrors, errorBody, statusIn } from './http-errors.js'
+import { addErrors, errorBody, type OnBroken, statusIn } from './http-errors.js'
 import { AJV, addInputRules } from './http-input.js'
 import { addRoutes, type RouteDeps } from './routes.js'
+import { addTurns } from './turns.js'
 
 const BODY_LIMIT_BYTES = 1024 * 1024
 /** Of a name in an address; percent-encoded, a job's id is up to three times as long as it is. */
@@ -27,6 +28,8 @@ export interface HttpServerOptions extends AccessRules {
   readonly host: string
   /** 0 = any free one. */
   readonly port: number
+  /** Default: nobody is told. */
+  readonly onBroken?: OnBroken
 }
 
 export interface HttpServer {
@@ -57,8 +60,9 @@ export async function serve(
   limits: ServerLimits = SERVER_LIMITS,
 ): Promise<HttpServer> {
   const server = serverWith(limits)
+  addTurns(server)
   await addAccess(server, options)
-  addErrors(server)
+  addErrors(server, options.onBroken)
   addInputRules(server)
   for (const add of parts) await add(server)
   const address = await listen(server, options)

@@ -6,15 +6,14 @@
 import type { Redis } from 'ioredis'
 import { cancelJob } from '../dispatch/bullmq-cancel.js'
 import type { QueueHandles } from '../dispatch/bullmq-handles.js'
-import { KEPT_AUDIT } from '../dispatch/bullmq-scripts.js'
 import { couldBeJobId } from '../dispatch/job-input.js'
 import { readJobPlace } from '../dispatch/redis-job-place.js'
 import { readBeats } from '../heartbeat/redis-heartbeats.js'
 import { sendOrder } from '../heartbeat/redis-orders.js'
 import type { SeenBeat } from '../heartbeat/seen-beat.js'
 import { fleetKeys, queueKeys } from '../platform/redis-keys.js'
-import { LUA_NOW, redisScript } from '../platform/redis-script.js'
 import { parseOwner } from './orphan-policy.js'
+import { writeAudit } from './redis-audit.js'
 import { orderBulkReset, resetJob } from './redis-resets.js'
 import {
   cancelRefused,
@@ -27,12 +26,6 @@ import {
   supervisorGone,
   supervisorUnknown,
 } from './refusals.js'
-
-const AUDIT = redisScript(`${LUA_NOW}
-redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'at', now, 'action', ARGV[2], 'jobId', '', 'by', 'hand', 'actor', ARGV[3],
-  'reason', ARGV[4], 'group', '', 'attempts', 0)
-return 1
-`)
 
 export interface OrderOptions {
   /** Why: at most 500 characters, kept in the audit. */
@@ -213,8 +206,8 @@ export class Control {
     return true
   }
 
-  async #audit(queue: string, action: string, { actor, reason = '' }: Signature): Promise<void> {
-    await AUDIT.run(this.#options.redis, [this.#keys(queue).audit], [KEPT_AUDIT, action, actor, reason])
+  async #audit(queue: string, action: string, signature: Signature): Promise<void> {
+    await writeAudit(this.#options.redis, this.#keys(queue), { action, by: 'hand', ...signature })
   }
 
   async #beatOf(supervisor: string): Promise<SeenBeat | undefined> {

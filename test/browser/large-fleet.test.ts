@@ -6,9 +6,12 @@ import { type FakeApi, makeJob, makeQueue, makeSupervisor, startFakeApi } from '
 const SUPERVISORS = 200
 const JOBS = 5000
 const SLOTS = JOBS / SUPERVISORS
-/** What an interaction should take, and what a machine busy with other things may make of it. */
+/**
+ * What the page's thread computes for an interaction until its effect is on the screen: its own time, which a machine busy
+ * with other things does not stretch as it does the time on the wall. A fresh reading of the fleet may fall into one.
+ */
 const USUAL_MS = 100
-const WORST_MS = 1500
+const WORST_MS = 300
 
 let browser: Browser
 let api: FakeApi
@@ -38,25 +41,33 @@ async function setup(path: string) {
     ]).flat(),
   })
   const { page, context, faults } = await visit(browser, `${api.url}${path}`)
-  /** From the act to the frame that shows its effect, measured in the page. */
-  const timed = (act: string, isShown: string) =>
-    page.evaluate(`new Promise((resolve) => {
-      const started = performance.now()
+  const inspector = await context.newCDPSession(page)
+  await inspector.send('Performance.enable', { timeDomain: 'threadTicks' })
+  const workedMs = async () => {
+    const { metrics } = await inspector.send('Performance.getMetrics')
+    return 1000 * (metrics.find(({ name }) => name === 'TaskDuration')?.value ?? Number.NaN)
+  }
+  /** From the act to the frame that shows its effect. */
+  const timed = async (act: string, isShown: string) => {
+    const before = await workedMs()
+    await page.evaluate(`new Promise((resolve) => {
       ;${act}
-      const look = () => (${isShown}) ? resolve(performance.now() - started) : requestAnimationFrame(look)
+      const look = () => (${isShown}) ? resolve() : requestAnimationFrame(look)
       requestAnimationFrame(look)
-    })`) as Promise<number>
+    })`)
+    return (await workedMs()) - before
+  }
   return { page, context, faults, timed }
 }
 
 function expectQuick(times: readonly number[]): void {
   const sorted = [...times].sort((one, other) => one - other)
   expect(sorted[Math.floor(sorted.length / 2)], `all: ${times.map(Math.round).join(', ')} ms`).toBeLessThan(USUAL_MS)
-  expect(Math.max(...times)).toBeLessThan(WORST_MS)
+  expect(sorted.at(-1)).toBeLessThan(WORST_MS)
 }
 
 describe('a page with 200 supervisors and 5 000 jobs', () => {
-  it('opens, changes and closes drawers, and filters, within 100 ms', async () => {
+  it('opens, changes and closes drawers, and filters, in less than 100 ms of work', async () => {
     const { page, context, faults, timed } = await setup('/')
     await page.getByRole('link', { name: 'node-200', exact: true }).waitFor()
     expect(await page.locator('.supervisor').count()).toBe(SUPERVISORS)
@@ -70,7 +81,7 @@ describe('a page with 200 supervisors and 5 000 jobs', () => {
     }
     const type = (text: string) =>
       `{ const box = document.querySelector('.filter input'); box.value = '${text}'; box.dispatchEvent(new Event('input', { bubbles: true })) }`
-    const count = `document.querySelectorAll('.supervisor').length`
+    const count = `document.querySelectorAll('.supervisor:not([hidden])').length`
     times.push(await timed(type('node-19'), `${count} === 11`))
     times.push(await timed(type(''), `${count} === ${SUPERVISORS}`))
     expectQuick(times)

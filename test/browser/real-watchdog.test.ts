@@ -1,17 +1,9 @@
 /** The page in front of a real watchdog, a real supervisor and real jobs. */
-import { existsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import type { Browser } from 'playwright-core'
+import { createServer } from 'node:http'
+import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
-import { Dispatcher } from '../../src/index.js'
-import { launchBrowser, type VisitOptions, visit } from '../support/browser.js'
-import { scene, until } from '../support/processes.js'
-
-const QUICK = {
-  loops: { pollIntervalMs: 1000, pollStaleThresholdMs: 2500, startGraceMs: 2500 },
-  heartbeat: { intervalMs: 200, timeoutMs: 1500, loopBlockedMs: 1500, threadBlockedMs: 1500 },
-  watchdog: { intervalMs: 250, redisUnreachableAfterMs: 1500 },
-}
+import { launchBrowser } from '../support/browser.js'
+import { realPage } from '../support/real-page.js'
 
 /** `hang` has no end until the file is there, `fail` fails until then and runs on afterwards. */
 const HANDLER = `import { existsSync, writeFileSync } from 'node:fs'
@@ -30,26 +22,23 @@ beforeAll(async () => {
 })
 afterAll(() => browser.close())
 
-async function setup(http: object = {}, queue: object = {}) {
-  const stage = await scene()
-  const queues = { jobs: { handler: stage.handler('jobs', HANDLER), threads: 2, attempts: { max: 1 }, ...queue } }
-  const path = stage.config('unstuck', { ...QUICK, queues })
-  const watchdog = await stage.watchdog(stage.config('watchdog', { ...QUICK, queues, http }))
-  const { msg } = await watchdog.line(({ event }) => event === 'started')
-  const address = /http:\S+/.exec(msg)?.[0] ?? ''
-  const dispatcher = await Dispatcher.connect({ redis: { url: stage.redis.url }, queues })
-  onTestFinished(() => dispatcher.close())
-  const look = async (at = '/', options: VisitOptions = {}) => {
-    const seen = await visit(browser, `${address}${at}`, options)
-    onTestFinished(() => seen.context.close())
-    return seen
-  }
-  return {
-    ...{ dispatcher, look, redis: stage.redis },
-    hasRun: () => until(async () => existsSync(join(stage.dir, 'ran')), Boolean),
-    touch: (name: string) => writeFileSync(join(stage.dir, name), ''),
-    supervise: () => stage.supervisor(path, ['--name', 's1']),
-  }
+const setup = (http: object = {}, queue: object = {}) => realPage(browser, { handler: HANDLER, http, queue })
+
+async function logIn(page: Page, token: string): Promise<void> {
+  await page.getByLabel('Token').fill(token)
+  await page.keyboard.press('Enter')
+}
+
+/** A page with a link, under a name that makes it another site. @returns its address */
+async function linkElsewhere(target: string): Promise<string> {
+  const server = createServer((_request, response) => {
+    response.setHeader('content-type', 'text/html')
+    response.end(`<!doctype html><title>chat</title><a href="${target}">look at this</a>`)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => void server.close())
+  const address = server.address()
+  return `http://localhost:${typeof address === 'object' ? address?.port : ''}/`
 }
 
 describe('the page of a real watchdog', () => {
@@ -84,7 +73,7 @@ describe('the page of a real watchdog', () => {
   })
 
   it('C5: a reset in the page puts an exhausted job back, and it really runs', async () => {
-    const { dispatcher, look, supervise, touch, hasRun } = await setup()
+    const { dispatcher, look, supervise, touch, exists } = await setup()
     await supervise()
     await dispatcher.add('jobs', {}, { name: 'fail', jobId: 'a/b c' })
     const { page, faults } = await look('/#view=queue&queue=jobs&status=exhausted')
@@ -95,7 +84,7 @@ describe('the page of a real watchdog', () => {
     touch('mended')
     await drawer.getByRole('button', { name: 'Reset attempts' }).click()
     await drawer.getByText('in step work').first().waitFor()
-    await hasRun()
+    await exists('ran')
     await page.locator('.job-rows').waitFor({ state: 'detached' })
     touch('release')
     await drawer.getByText('completed').first().waitFor()
@@ -105,12 +94,38 @@ describe('the page of a real watchdog', () => {
   it('E4: asks for the token first, keeps a wrong one out, and shows the page after the right one', async () => {
     const { look } = await setup({ token: 'open-sesame' })
     const { page } = await look('/', { mayFail: true })
-    await page.getByLabel('Token').fill('guess')
-    await page.keyboard.press('Enter')
+    await logIn(page, 'guess')
     await page.getByRole('alert').waitFor()
-    await page.getByLabel('Token').fill('open-sesame')
-    await page.keyboard.press('Enter')
+    await logIn(page, 'open-sesame')
     await page.getByRole('heading', { name: 'Fleet' }).waitFor()
     await page.getByRole('status').getByText('live', { exact: true }).waitFor()
+  })
+
+  it('E4: shows the view that a shared link names after the login, also after a wrong token', async () => {
+    const { look } = await setup({ token: 'open-sesame' })
+    const { page } = await look('/#view=queue&queue=jobs&status=failed', { mayFail: true })
+    await logIn(page, 'guess')
+    await page.getByRole('alert').waitFor()
+    await logIn(page, 'open-sesame')
+    await page.getByRole('heading', { name: 'jobs', exact: true }).waitFor()
+    await page.getByText('No job is failed here.').waitFor()
+    expect(new URL(page.url()).pathname).toBe('/')
+  })
+
+  it('E4: shows the view of a link on a page of another site at once to who is logged in, and after the login to others', async () => {
+    const { address, look } = await setup({ token: 'open-sesame' })
+    const elsewhere = await linkElsewhere(`${address}/#view=incidents`)
+    const { page, context } = await look('/login')
+    const follow = async (at: Page) => {
+      await at.goto(elsewhere)
+      await at.getByRole('link', { name: 'look at this' }).click()
+    }
+    await follow(page)
+    await logIn(page, 'open-sesame')
+    await page.getByRole('heading', { name: 'Incidents' }).waitFor()
+    const another = await context.newPage()
+    await follow(another)
+    await another.getByRole('heading', { name: 'Incidents' }).waitFor()
+    expect(new URL(another.url()).hash).toBe('#view=incidents')
   })
 })

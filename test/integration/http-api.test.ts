@@ -97,6 +97,7 @@ describe('the description of the API', () => {
       ['GET', '/queues/{queue}/jobs', '/queues/mail/jobs?limit=2'],
       ['GET', '/queues/{queue}/jobs/{id}', '/queues/mail/jobs/out'],
       ['GET', '/queues/{queue}/jobs/{id}', '/queues/mail/jobs/none'],
+      ['GET', '/jobs', '/jobs?id=out'],
       ['GET', '/incidents', '/incidents?limit=10'],
       ['GET', '/dumps/{id}', '/dumps/d1'],
       ['GET', '/dumps/{id}', '/dumps/d2'],

@@ -28,7 +28,7 @@ export async function launchBrowser(): Promise<Browser> {
 export async function visit(browser: Browser, url: string, options: VisitOptions = {}): Promise<Visit> {
   const { scheme = 'light', width = 1400, height = 900, mayFail = false } = options
   const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height } })
-  context.setDefaultTimeout(15_000)
+  context.setDefaultTimeout(30_000)
   const page = await context.newPage()
   const faults: string[] = []
   const { origin } = new URL(url)

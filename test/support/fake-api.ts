@@ -88,6 +88,9 @@ function addReads(server: FastifyInstance, world: World): void {
   read('/incidents', () => ({ incidents: [...world.incidents.map((one) => ({ ...one, open: true })), ...world.past] }))
   read('/history', () => historyOf(world))
   read('/dumps/:id', (_query, { id }) => world.dumps.find((dump) => dump.id === id))
+  read('/jobs', ({ id, queue }) => ({
+    jobs: world.jobs.filter((job) => job.id === id && (queue === undefined || job.queue === queue)),
+  }))
   read('/queues/:queue/jobs', (query, { queue }) => pageOf(world.jobs, queue ?? '', query))
   read('/queues/:queue/jobs/:id', (_query, { queue, id }) => world.jobs.find((job) => job.queue === queue && job.id === id))
 }

@@ -19,7 +19,15 @@ let skewMs = 0
 export const serverNow = () => Date.now() + skewMs
 
 const part = encodeURIComponent
-export const jobPath = (queue, id) => `/queues/${part(queue)}/jobs/${part(id)}`
+/**
+ * A browser takes `.` and `..` out of an address, encoded or not: such an id goes into the query.
+ * @param order what is asked of it, `/reset`
+ */
+export function jobPath(queue, id, order = '') {
+  const isDots = id === '.' || id === '..'
+  return `/queues/${part(queue)}/jobs/${isDots ? '-' : part(id)}${order}${isDots ? `?id=${id}` : ''}`
+}
+export const findPath = (id, queue) => `/jobs?id=${part(id)}${queue === undefined ? '' : `&queue=${part(queue)}`}`
 export const queuePath = (queue) => `/queues/${part(queue)}`
 export const supervisorPath = (name) => `/supervisors/${part(name)}`
 

@@ -7,6 +7,7 @@ import { JobDrawer } from './job-drawer.js'
 import { startLive, useLive } from './live.js'
 import { Queues, QueueView } from './queues.js'
 import { clock, number } from './text.js'
+import { memo } from './ui.js'
 import { usePlace, viewHash } from './url.js'
 import { html, render, useEffect } from './vendor.js'
 
@@ -18,7 +19,7 @@ function App() {
     <${TopBar} view=${place.view} />
     <${Banner} />
     <div class="body ${isOpen ? 'with-drawer' : ''}">
-      <main id="main" tabindex="-1"><${View} place=${place} /></main>
+      <main id="main" tabindex="-1"><${View} view=${place.view} queue=${place.queue} status=${place.status} /></main>
       <${OpenDrawer} place=${place} />
     </div>`
 }
@@ -61,12 +62,12 @@ function Connection() {
   return html`<p class="connection ${connection}" role="status"><i aria-hidden="true"></i>${CONNECTIONS[connection]}${readAt ? html`<span>, as of ${clock(readAt)}</span>` : ''}</p>`
 }
 
-function View({ place }) {
-  if (place.view === 'queue' && place.queue)
-    return html`<${QueueView} key=${place.queue} name=${place.queue} status=${place.status} />`
-  if (place.view === 'incidents') return html`<${Incidents} isAll=${true} />`
+/** What lies beside it in the drawer does not change it. */
+const View = memo(({ view, queue, status }) => {
+  if (view === 'queue' && queue) return html`<${QueueView} key=${queue} name=${queue} status=${status} />`
+  if (view === 'incidents') return html`<${Incidents} isAll=${true} />`
   return html`<h1 class="visually-hidden">Overview</h1><${Summary} /><${Queues} /><${Fleet} /><${Incidents} isAll=${false} />`
-}
+})
 
 /** Keyed by what they show, so that another one starts afresh and takes the focus. */
 function OpenDrawer({ place: { job, incident, supervisor, find } }) {

@@ -1,5 +1,5 @@
 /** Curves: small ones as SVG, since there may be hundreds of them; the large one of a queue with uPlot. */
-import { duration } from './text.js'
+import { duration, number } from './text.js'
 import { memo } from './ui.js'
 import uPlot from './vendor/uplot.js'
 import { html, useEffect, useRef } from './vendor.js'
@@ -54,8 +54,14 @@ function optionsFor(width) {
     legend: { live: true },
     scales: { x: { time: true }, y: { range: (_plot, _low, high) => [0, Math.max(4, (high ?? 0) * 1.1)] } },
     axes: [
-      { ...axis, size: 30, values: '{HH}:{mm}' },
-      { ...axis, size: 56, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000, 100_000, 1_000_000] },
+      // Whole minutes: of a short past the same minute would stand there several times.
+      { ...axis, size: 30, values: '{HH}:{mm}', incrs: [60, 120, 300, 600] },
+      {
+        ...axis,
+        size: 56,
+        values: (_plot, ticks) => ticks.map(number),
+        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000, 100_000, 1_000_000],
+      },
     ],
     series: [
       { label: 'Time', value: '{HH}:{mm}:{ss}' },

@@ -1,5 +1,5 @@
 /** Finds a job by its id, in whichever queue it is. */
-import { get, jobPath } from './api.js'
+import { findPath, get } from './api.js'
 import { useLive } from './live.js'
 import { Badge, Drawer, STATUS_TONES } from './ui.js'
 import { drawerHash, go, jobKey } from './url.js'
@@ -19,10 +19,10 @@ export function SearchBox() {
 }
 
 /** `QUEUE/ID` looks in that queue alone; an id may hold a slash too. */
-function placesOf(text, queues) {
+function pathsOf(text, queues) {
   const [queue, ...rest] = text.split('/')
-  const named = queues.includes(queue) && rest.length > 0 ? [{ queue, id: rest.join('/') }] : []
-  return [...named, ...queues.map((name) => ({ queue: name, id: text }))]
+  const named = queues.includes(queue) && rest.length > 0 ? [findPath(rest.join('/'), queue)] : []
+  return [...named, findPath(text)]
 }
 
 export function Find({ id }) {
@@ -31,12 +31,9 @@ export function Find({ id }) {
   const [problem, setProblem] = useState()
   useEffect(() => {
     if (names === undefined) return
-    const places = placesOf(id, names.split('\n').filter(Boolean))
-    const looks = places.map((place) =>
-      get(jobPath(place.queue, place.id)).catch((error) => (error.status === 404 ? undefined : error)),
-    )
+    const looks = pathsOf(id, names.split('\n').filter(Boolean)).map((path) => get(path).catch((error) => error))
     void Promise.all(looks).then((answers) => {
-      const jobs = answers.filter((answer) => answer && !(answer instanceof Error))
+      const jobs = answers.flatMap((answer) => (answer instanceof Error ? [] : answer.jobs))
       setProblem(answers.find((answer) => answer instanceof Error)?.message)
       const [only] = jobs
       if (jobs.length === 1) location.replace(drawerHash('job', jobKey(only.queue, only.id)))

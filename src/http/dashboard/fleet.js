@@ -11,6 +11,8 @@ import { html, useState } from './vendor.js'
 const SHOWN_JOBS = 3
 /** More slots than this are a bar, not squares. */
 const SQUARES = 16
+/** Made once: made anew for each comparison it is most of the cost of a long list. */
+const { compare } = new Intl.Collator('en', { numeric: true })
 const RANK = { dead: 0, unreadable: 0, draining: 2, starting: 3, running: 4, stopped: 5 }
 
 const isStale = ({ loops }) => loops.some(({ stale }) => stale)
@@ -20,9 +22,8 @@ export function Fleet() {
   const supervisors = useLive((state) => state.supervisors)
   const history = useLive((state) => state.history)
   const [filter, setFilter] = useState('')
-  const shown = supervisors
-    .filter(({ name, group, host }) => [name, group, host].some((text) => text?.includes(filter)))
-    .sort((one, other) => rankOf(one) - rankOf(other) || one.name.localeCompare(other.name, 'en', { numeric: true }))
+  const matches = ({ name, group, host }) => [name, group, host].some((text) => text?.includes(filter))
+  const sorted = supervisors.toSorted((one, other) => rankOf(one) - rankOf(other) || compare(one.name, other.name))
   return html`<section aria-labelledby="fleet-title">
     <div class="section-head">
       <h2 id="fleet-title">Fleet <span class="count">${supervisors.length}</span></h2>
@@ -31,15 +32,22 @@ export function Fleet() {
         html`<label class="filter">Filter <input type="search" value=${filter} onInput=${(event) => setFilter(event.target.value)} /></label>`
       }
     </div>
-    ${shown.length === 0 && html`<p class="none">${supervisors.length === 0 ? 'No supervisor has shown itself yet.' : 'None matches.'}</p>`}
-    <ul class="fleet">${shown.map((supervisor) => html`<${Row} key=${supervisor.name} supervisor=${supervisor} history=${history} />`)}</ul>
+    ${!sorted.some(matches) && html`<p class="none">${sorted.length === 0 ? 'No supervisor has shown itself yet.' : 'None matches.'}</p>`}
+    <ul class="fleet">${sorted.map((supervisor) => html`<${Row} key=${supervisor.name} supervisor=${supervisor} history=${history} isHidden=${!matches(supervisor)} />`)}</ul>
   </section>`
 }
 
-const Row = memo(({ supervisor, history }) => {
+/** Hidden rather than taken out: to make hundreds of rows anew is what is slow. Its parts do not know of it. */
+const Row = memo(
+  ({ supervisor, history, isHidden }) =>
+    html`<li class="supervisor state-${supervisor.state} ${isStale(supervisor) ? 'is-stale' : ''}" hidden=${isHidden}>
+      <${RowParts} supervisor=${supervisor} history=${history} />
+    </li>`,
+)
+
+const RowParts = memo(({ supervisor, history }) => {
   const { name, state, heartbeatAgeMs, group, slots, jobs, loops } = supervisor
-  return html`<li class="supervisor state-${state} ${isStale(supervisor) ? 'is-stale' : ''}">
-    <div class="who">
+  return html`<div class="who">
       <a class="name" href=${drawerHash('supervisor', name)}>${name}</a>
       <${Badge} tone=${SUPERVISOR_TONES[state]}>${state}<//>
       <span class="muted">${state === 'dead' ? 'last beat' : 'beat'} ${duration(heartbeatAgeMs)} ago${group ? ` · ${group}` : ''}</span>
@@ -51,8 +59,7 @@ const Row = memo(({ supervisor, history }) => {
         ${jobs.slice(0, SHOWN_JOBS).map((job) => html`<${RunningJob} key=${job.queue + job.id} job=${job} />`)}
         ${jobs.length > SHOWN_JOBS && html`<li class="muted">and ${jobs.length - SHOWN_JOBS} more</li>`}
       </ul>
-    </div>
-  </li>`
+    </div>`
 })
 
 function Loop({ loop, name, history }) {

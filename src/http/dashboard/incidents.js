@@ -58,7 +58,7 @@ export function IncidentDrawer({ id }) {
   const age = open ? serverNow() - Date.parse(since) : durationMs
   const badge = html`<${Badge} tone=${toneOf(incident)}>${open ? 'open' : 'over'}<//>`
   return html`<${Drawer} label="Incident" title=${cause.short} badge=${badge}>
-    <p class="why">${cause.says(incident)}, ${open ? 'for' : 'it lasted'} ${duration(age)}${phase ? `, in ${phase}` : ''}.</p>
+    <p class="why">${cause.says(incident)}${open ? ' for' : '; it lasted'} ${duration(age)}${phase ? `, in ${phase}` : ''}.</p>
     <p><strong>What to do:</strong> ${cause.hint}</p>
     <h3>Timeline</h3>
     <ol class="timeline">${timelineOf(incident).map(

@@ -83,7 +83,6 @@ function Countdown({ job }) {
 
 function JobActions({ job, onChange }) {
   const { queue, id, status, attemptsMade, supervisor, slot } = job
-  const path = jobPath(queue, id)
   const reset = useAction()
   const dump = useAction()
   const [isAsking, setAsking] = useState(false)
@@ -95,7 +94,7 @@ function JobActions({ job, onChange }) {
     refresh()
   }
   const onReset = async () => {
-    if (await reset.run(() => post(`${path}/reset`, { reason: 'dashboard' }).then(() => true))) changed()
+    if (await reset.run(() => post(jobPath(queue, id, '/reset'), { reason: 'dashboard' }).then(() => true))) changed()
   }
   const onDump = async () => {
     const thread = slot ? { thread: `${queue}:${slot}` } : {}
@@ -117,8 +116,7 @@ function JobActions({ job, onChange }) {
 function CancelConfirm({ job, onDone, onClose }) {
   const action = useAction()
   const act = async () => {
-    if (!(await action.run(() => post(`${jobPath(job.queue, job.id)}/cancel`, { reason: 'dashboard' }).then(() => true))))
-      return
+    if (!(await action.run(() => post(jobPath(job.queue, job.id, '/cancel'), { reason: 'dashboard' }).then(() => true)))) return
     onClose()
     onDone()
   }

@@ -146,7 +146,7 @@ describe('judge with tokens', () => {
   })
 
   it('lets anybody see the login page, and only its own page send it', () => {
-    for (const route of ['/login', '/login.css'])
+    for (const route of ['/login', '/login.css', '/login.js'])
       expect(accessOf(TOKENS, { route })).toMatchObject({ kind: 'open', rights: 'none' })
     const post = { route: '/login', method: 'POST' }
     expect(accessOf(TOKENS, { ...post, origin: 'http://127.0.0.1:7373', session: 'read' })).toMatchObject({ kind: 'open' })
