@@ -3,7 +3,7 @@
  *
  * --quick  few repetitions, under two minutes: shows that it runs, not how fast it is
  * --save   also writes bench/results/latest.json and the table in docs/performance.md
- * --only   of: throughput, supervision, attempts, recovery, sessions, dumps, memory, http, fleet-2, fleet-10000
+ * --only   of: throughput, supervision, attempts, watch, recovery, sessions, dumps, memory, http, scrape, fleet-2, fleet-10000
  *
  * It brings its own Redis and ends everything that it started, on Ctrl-C too.
  */
@@ -22,16 +22,19 @@ import {
   LARGE_FLEET,
   memoryRows,
   recoveryRows,
+  scrapeRows,
   sessionsRows,
   supervisionRows,
   throughputRows,
   watchdogRows,
+  watchRows,
 } from './lib/rows.mjs'
 import { markdownTable, textTable } from './lib/table.mjs'
 import { supervisorMemory } from './memory.mjs'
 import { recovery } from './recovery.mjs'
+import { scrape } from './scrape.mjs'
 import { sessions } from './sessions.mjs'
-import { ledgerCost, supervisionCost, throughput } from './throughput.mjs'
+import { ledgerCost, supervisionCost, throughput, watchCost } from './throughput.mjs'
 import { watchdogCost } from './watchdog-cost.mjs'
 
 const { values: flags } = parseArgs({
@@ -52,6 +55,7 @@ const SIZES = flags.quick
       },
       dumps: { threads: [2], requests: 5, cost: { inFlight: 100, processes: 1, rounds: 2, jobs: 3000 } },
       http: { ...API_LOAD, warmUp: { ms: 6000, ill: 2 }, windows: 1, window: { ms: 8000, ill: 3 } },
+      scrape: { supervisors: 1000, scrapes: 40, everyMs: 100 },
       cost: { cpuMs: 4000, windows: 1 },
       detection: { repetitions: 2, windowMs: 2000 },
     }
@@ -68,6 +72,7 @@ const SIZES = flags.quick
       },
       dumps: { threads: [2, 32], requests: 100, cost: { inFlight: 100, processes: 6, rounds: 5, jobs: 8000 } },
       http: { ...API_LOAD, warmUp: { ms: 20_000, ill: 36 }, windows: 2, window: { ms: 30_000, ill: 8 } },
+      scrape: { supervisors: 1000, scrapes: 200, everyMs: 100 },
       cost: { cpuMs: 10_000, windows: 4 },
       detection: { repetitions: 40, windowMs: 40_000 },
     }
@@ -88,6 +93,11 @@ const sections = {
     const result = await ledgerCost({ url, inFlight: 100, ...SIZES.attempts })
     return { result, rows: attemptsRows(result) }
   },
+  async watch(url) {
+    const plain = await watchCost({ url, inFlight: 100, steps: false, ...SIZES.attempts })
+    const steps = await watchCost({ url, inFlight: 100, steps: true, ...SIZES.attempts })
+    return { result: { plain, steps }, rows: watchRows({ plain, steps }) }
+  },
   async recovery(url) {
     const result = await recovery({ url, ...SIZES.recovery })
     return { result, rows: recoveryRows(result) }
@@ -107,6 +117,10 @@ const sections = {
   async http(url) {
     const result = await httpLoad({ url, ...SIZES.http })
     return { result, rows: httpRows(result) }
+  },
+  async scrape(url) {
+    const result = await scrape({ url, ...SIZES.scrape })
+    return { result, rows: scrapeRows(result) }
   },
   'fleet-2': (url) => fleetSection(url, 2),
   'fleet-10000': (url) => fleetSection(url, LARGE_FLEET),

@@ -92,18 +92,22 @@ export async function supervisionCost({ url, inFlight, processPairs, pairs, jobs
   }
 }
 
-/**
- * What the ledger costs a job that succeeds: neighbouring rounds of one process, asked and told or not, the order
- * alternated; over several processes.
- */
-export async function ledgerCost({ url, inFlight, processPairs, pairs, jobs }) {
+/** What the ledger costs a job that succeeds: asked and told, or not. */
+export const ledgerCost = (options) => switchCost({ ...options, variant: 'ledger', option: 'ledger' })
+
+/** What it costs a job of a plain BullMQ worker that the worker is watched. @param steps whether jobs can be found, as `unstuck/handler` has it */
+export const watchCost = ({ steps, ...options }) =>
+  switchCost({ ...options, variant: steps ? 'watched-steps' : 'watched', option: 'watched' })
+
+/** Neighbouring rounds of one process, with and without, the order alternated; over several processes. */
+async function switchCost({ url, inFlight, processPairs, pairs, jobs, variant: of, option }) {
   const ratios = []
   const costs = []
   for (let number = 1; number <= processPairs; number += 1) {
-    const peer = await startPeer(url, 'ledger', inFlight, number)
+    const peer = await startPeer(url, of, inFlight, number)
     const sides = ['without', 'with'].map((variant) => ({
       variant,
-      round: (count) => peer.round(count, { ledger: variant === 'with' }),
+      round: (count) => peer.round(count, { [option]: variant === 'with' }),
     }))
     await rounds(sides, pairs, jobs, (results) => {
       const cpu = Object.fromEntries(results.map(({ variant, cpuMicros }) => [variant, cpuMicros]))

@@ -16,4 +16,18 @@ export type { Dump, DumpClass, DumpStep, DumpSubject, Sample, SuspendedCall } fr
 export type { Frame } from './stackdump/frames.js'
 export type { KernelView } from './stackdump/kernel-view.js'
 export type { DumpOptions } from './stackdump/redis-dump-calls.js'
+export {
+  type LoopOptions,
+  type ProcessOptions,
+  type Pulse,
+  type PulseOptions,
+  pulse,
+  type Watch,
+  type WatchableWorker,
+  type Watched,
+  type WatchedLoop,
+  type WatchOptions,
+  watchLoop,
+  watchWorker,
+} from './watch/index.js'
 export type { Incident, Transition } from './watchdog/incident.js'

@@ -15,6 +15,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   recovery: ['kernel', 'platform', 'heartbeat', 'stackdump', 'launch', 'dispatch'],
   watchdog: ['kernel', 'platform', 'heartbeat', 'stackdump'],
   http: ['kernel', 'platform', 'heartbeat', 'stackdump', 'launch', 'dispatch', 'recovery', 'watchdog'],
+  /** What watches other people's workers and loops, in their process. */
+  watch: ['kernel', 'platform', 'heartbeat', 'stackdump', 'dispatch'],
   processes: ['kernel', 'platform', 'heartbeat', 'stackdump', 'launch', 'dispatch', 'recovery', 'watchdog', 'http', 'top'],
   cli: [
     'kernel',
@@ -29,15 +31,15 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'processes',
     'top',
   ],
-  /** src/index.ts and src/dispatcher.ts: what a user imports. */
-  top: ['kernel', 'platform', 'heartbeat', 'stackdump', 'launch', 'dispatch', 'recovery', 'watchdog', 'http'],
+  /** src/index.ts, src/handler.ts and src/dispatcher.ts: what a user imports. */
+  top: ['kernel', 'platform', 'heartbeat', 'stackdump', 'launch', 'dispatch', 'recovery', 'watchdog', 'watch', 'http'],
 }
 
 /** A file that starts so talks to that technology; the others of its slice do not know it. */
 const adapter = /^(bullmq|redis|piscina|git|child|pino|prom|inspector|node)-/
 
 /** Slices whose files are at the edge anyway. */
-const edges = new Set(['platform', 'processes', 'cli', 'http', 'top'])
+const edges = new Set(['platform', 'processes', 'cli', 'http', 'watch', 'top'])
 
 /** Parts of Node that reach outside the program, and packages that do. */
 const reachesOut =

@@ -70,6 +70,16 @@ export function attemptsRows({ ratio, low, high, pairs, withoutMicros, withMicro
   ]
 }
 
+export function watchRows({ plain, steps }) {
+  const row = (what, { ratio, low, high, pairs, withoutMicros, withMicros }) => ({
+    what: `${what}: CPU a job, median of ${pairs} pairs (quartiles)`,
+    value: `${withoutMicros.toFixed(1)} → ${withMicros.toFixed(1)} µs, ${percent(ratio)} (${percent(low)} to ${percent(high)})`,
+    target: '≤ +2 %',
+    met: ratio <= 1.02,
+  })
+  return [row('a BullMQ worker, 100 in flight, with watchWorker', plain), row('the same with unstuck/handler loaded', steps)]
+}
+
 const RELEASE_TOLERANCE = 0.02
 const RELEASE_GROWTH_MB = 10
 
@@ -262,6 +272,26 @@ export function memoryRows({ idleMb, busyMb }) {
   return [
     { what: 'supervisor RSS, 2 threads, idle', value: `${whole(idleMb)} MB` },
     { what: 'supervisor RSS, 2 threads, 100 in flight', value: `${whole(busyMb)} MB` },
+  ]
+}
+
+const SCRAPE_MS = 20
+
+export function scrapeRows({ supervisors, loops, series, medianMs, p95Ms, cpuMs }) {
+  const what = `a scrape of the watchdog, ${whole(supervisors)} supervisors with ${whole(loops)} loops, ${whole(series)} series`
+  return [
+    {
+      what: `${what}: takes`,
+      value: `${medianMs.toFixed(1)} ms, p95 ${p95Ms.toFixed(1)} ms`,
+      target: `≤ ${SCRAPE_MS} ms`,
+      met: medianMs <= SCRAPE_MS,
+    },
+    {
+      what: `${what}: CPU of the watchdog`,
+      value: `${cpuMs.toFixed(1)} ms`,
+      target: `≤ ${SCRAPE_MS} ms`,
+      met: cpuMs <= SCRAPE_MS,
+    },
   ]
 }
 

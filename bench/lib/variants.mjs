@@ -2,8 +2,9 @@
  * One way to process no-op jobs, in a process of its own that lives for many rounds. In a round the jobs lie ready in a
  * paused queue; the clocks run from the first fifth to the last job, and stand while the next round is filled.
  *
- * usage (forked): variants.mjs VARIANT REDIS_URL QUEUE IN_FLIGHT [HANDLER [BUILD]]; orders: {jobs, ledger?} → measures. For the
- * variant `ledger` each round says whether the ledger is asked and told of its jobs.
+ * usage (forked): variants.mjs VARIANT REDIS_URL QUEUE IN_FLIGHT [HANDLER [BUILD]]; orders: {jobs, ledger?, watched?} → measures.
+ * For the variant `ledger` each round says whether the ledger is asked and told of its jobs, for `watched` and
+ * `watched-steps` whether the worker is watched; the latter can find its jobs, too.
  */
 import { fileURLToPath } from 'node:url'
 import { Queue, Worker } from 'bullmq'
@@ -43,6 +44,32 @@ const starters = {
     await switchLedger()
     await supervisor()
   },
+  watched: () => watchedWorker(),
+  'watched-steps': async () => {
+    await import(new URL('handler.js', build))
+    await watchedWorker()
+  },
+}
+
+let switchWatch = async (_on) => undefined
+
+/** A plain worker that a round may have watched, as somebody's program would. */
+async function watchedWorker() {
+  const { watchWorker } = await import(new URL('watch/index.js', build))
+  const made = new Worker(queue, async () => undefined, { connection, concurrency: inFlight })
+  made.on('error', (error) => console.error(error))
+  await made.waitUntilReady()
+  let watch
+  switchWatch = async (on) => {
+    if (on && !watch) {
+      watch = watchWorker(made, { redisUrl: url })
+      await watch.ready
+    }
+    if (!on && watch) {
+      await watch.unwatch()
+      watch = undefined
+    }
+  }
 }
 
 let ledgerOn = true
@@ -93,8 +120,9 @@ function cpuMicros() {
 
 const POLL_MS = 10
 
-async function round({ jobs, ledger = true }) {
+async function round({ jobs, ledger = true, watched = false }) {
   ledgerOn = ledger
+  await switchWatch(watched)
   await jobQueue.resume()
   let first
   for (;;) {

@@ -1,4 +1,5 @@
 /** Runs a queue's handler on one job, and brings its result or its error into a shape that can leave the thread or process. */
+import { runAsCurrent } from '../kernel/current-job.js'
 import { messageOf, PermanentError } from '../kernel/errors.js'
 import type { Handler, JobContext } from '../kernel/job.js'
 import type { ThreadError } from './outcome.js'
@@ -18,7 +19,7 @@ export async function runHandler(
   const { id, name, queue, data, group, attempt } = task
   try {
     const handle = await load()
-    const begun = handle({ id, name, queue, data, group, attempt }, context)
+    const begun = runAsCurrent(context, () => handle({ id, name, queue, data, group, attempt }, context))
     if (onBegun && begun instanceof Promise) onBegun(begun)
     return { ok: true, json: toJson(await begun) }
   } catch (error) {

@@ -22,6 +22,7 @@ import {
   JOB,
   LAUNCHING,
   NO_THREAD,
+  ON_MAIN,
   planOf,
   QUEUE,
   THREAD,
@@ -36,25 +37,25 @@ export type { AbortReason, BoardHandle, Phase } from './board-layout.js'
 const PROCESS_STATES: readonly ProcessState[] = ['starting', 'running', 'draining', 'stopped']
 
 export class BeatBoard {
-  readonly layout: BoardLayout
   readonly #handle: BoardHandle
   readonly #plan: BoardPlan
   readonly #cells: Int32Array
   readonly #text: Uint8Array
   readonly #words: BoardWords
   readonly #loops: BoardLoops
+  #layout: BoardLayout
   /** Job cells that nobody uses, for the main thread only. */
   readonly #freeJobs: number[]
 
   /** @param monotonicMs the host's monotonic clock, the same for every thread of the process */
   constructor(handle: BoardHandle, monotonicMs: () => number) {
     this.#handle = handle
-    this.layout = handle.layout
+    this.#layout = handle.layout
     this.#plan = planOf(handle.layout)
     const { words, jobCells } = this.#plan
     this.#cells = new Int32Array(handle.buffer, 0, words)
     this.#words = new BoardWords(this.#cells, monotonicMs, handle.epochMs)
-    this.#loops = new BoardLoops(this.#words, this.#plan.loopsAt)
+    this.#loops = new BoardLoops(this.#words, this.#plan.loopsAt, () => this.#layout.phases ?? [])
     this.#text = new Uint8Array(handle.buffer, words * 4, jobCells * TEXT_BYTES)
     this.#freeJobs = Array.from({ length: jobCells }, (_, index) => jobCells - 1 - index)
   }
@@ -67,7 +68,16 @@ export class BeatBoard {
   }
 
   get handle(): BoardHandle {
-    return this.#handle
+    return { ...this.#handle, layout: this.#layout }
+  }
+
+  get layout(): BoardLayout {
+    return this.#layout
+  }
+
+  /** Other queues and loops stand in the places of a board with a reserve, which must be the same. */
+  relayout(layout: BoardLayout): void {
+    this.#layout = layout
   }
 
   /** Now, as the board keeps times. */
@@ -110,6 +120,11 @@ export class BeatBoard {
   /** The loop's own writing hand. @param index its place in `layout.loops` */
   loopWriter(index: number): LoopWriter {
     return this.#loops.writer(index)
+  }
+
+  /** A place is given to another loop, on a board whose loops come and go. */
+  resetLoop(index: number): void {
+    this.#loops.reset(index)
   }
 
   readLoop(index: number): LoopCells {
@@ -264,6 +279,11 @@ export class BeatBoard {
   /** Main thread: the job runs in a process of its own, whose news the main thread writes here. */
   jobAlone(ref: JobCellRef): void {
     this.jobOnThread(ref, ALONE)
+  }
+
+  /** It runs on the main thread: a job of a watched worker. */
+  jobOnMain(ref: JobCellRef): void {
+    this.jobOnThread(ref, ON_MAIN)
   }
 
   /** Main thread: its session is being started; `jobAlone` says that it has shown life. */

@@ -35,8 +35,8 @@ export type SubjectKind = (typeof SUBJECT_KINDS)[number]
 export const subjectOf = {
   process: (supervisor: string) => `supervisor:${supervisor}`,
   eventLoop: (supervisor: string) => `supervisor:${supervisor}/main`,
-  fetchLoop: (supervisor: string, queue: string) => `supervisor:${supervisor}/loop:fetch:${queue}`,
-  reconcileLoop: (supervisor: string) => `supervisor:${supervisor}/loop:reconcile`,
+  loop: (supervisor: string, loop: string, queue?: string) =>
+    `supervisor:${supervisor}/loop:${loop}${queue === undefined ? '' : `:${queue}`}`,
   thread: (supervisor: string, queue: string, number: number) => `supervisor:${supervisor}/thread:${queue}:${number}`,
   job: (queue: string, id: string) => `job:${queue}/${id}`,
   queue: (queue: string) => `queue:${queue}`,
@@ -49,7 +49,8 @@ export const LOOP_STATES = ['starting', 'polling', 'full', 'limited', 'paused', 
 export type LoopState = (typeof LOOP_STATES)[number]
 
 export interface LoopProgress {
-  readonly loop: 'fetch' | 'reconcile'
+  /** `fetch`, `reconcile`, or the name that a user gave to a loop of their own. */
+  readonly loop: string
   /** The queue of a fetch loop. */
   readonly queue?: string
   readonly state: LoopState
@@ -100,6 +101,8 @@ export interface JobProgress {
   readonly thread: number
   /** It runs in a process of its own. */
   readonly alone?: true
+  /** It runs on the main thread: a job of a watched worker. */
+  readonly onMain?: true
   /** That process is being started and has shown no life yet. */
   readonly launching?: true
   /** Since the claim. */
@@ -164,6 +167,8 @@ export interface Late {
   /** Threads and jobs: the thread's place and generation, so that the right one is killed. */
   readonly thread?: number
   readonly generation?: number
+  /** Jobs: it runs on the main thread. */
+  readonly onMain?: true
 }
 
 /** One rule for one subject: how far it is from being late, and what it is called once it is. */
@@ -210,18 +215,17 @@ function mainLoopJudgement(beat: Beat): Judgement {
       cause: 'loop_blocked',
       ageMs,
       thresholdMs,
+      ...suspectAmong(beat.jobs.filter((job) => job.onMain)),
     }),
   }
 }
 
 function loopJudgements(beat: Beat, loop: LoopProgress): Judgement[] {
-  const subject =
-    loop.loop === 'fetch' ? subjectOf.fetchLoop(beat.supervisor, loop.queue ?? '') : subjectOf.reconcileLoop(beat.supervisor)
   const named = {
     kind: 'loop',
-    subject,
+    subject: subjectOf.loop(beat.supervisor, loop.loop, loop.queue),
     ...(loop.queue === undefined ? {} : { queue: loop.queue }),
-    phase: loop.phase,
+    phase: phaseOf(loop),
   } as const
   const judgements: Judgement[] = []
   const staleness = loopStaleness(loop)
@@ -236,6 +240,12 @@ function loopJudgements(beat: Beat, loop: LoopProgress): Judgement[] {
     })
   }
   return judgements
+}
+
+/** Whoever reads that it hangs in a call looks for that call's reply: at rest there is none. */
+function phaseOf({ inFlight, phase }: LoopProgress): string {
+  if (inFlight) return phase
+  return phase === '' ? 'rest' : `rest after ${phase}`
 }
 
 /**
@@ -263,16 +273,15 @@ function threadJudgement(beat: Beat, thread: ThreadProgress): Judgement {
       queue,
       thread: number,
       generation,
-      ...suspectOn(beat, thread),
+      ...suspectAmong(beat.jobs.filter((job) => job.queue === queue && job.thread === number)),
     }),
   }
 }
 
 /** The job that a blocked thread most likely hangs in: the one that showed life last before the event loop stopped turning. */
-function suspectOn(beat: Beat, thread: ThreadProgress): Partial<Late> {
+function suspectAmong(jobs: readonly JobProgress[]): Partial<Late> {
   let suspect: JobProgress | undefined
-  for (const job of beat.jobs) {
-    if (job.queue !== thread.queue || job.thread !== thread.number) continue
+  for (const job of jobs) {
     if (!suspect || job.silentMs < suspect.silentMs) suspect = job
   }
   return suspect ? jobFields(suspect) : {}
@@ -291,6 +300,7 @@ function jobJudgement(beat: Beat, job: JobProgress, queue: QueueSlots | undefine
       thresholdMs,
       queue: job.queue,
       thread: job.thread,
+      ...(job.onMain ? { onMain: job.onMain } : {}),
       ...(thread ? { generation: thread.generation } : {}),
       ...jobFields(job),
     }),

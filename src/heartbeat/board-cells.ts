@@ -1,6 +1,5 @@
 /** What one reads from the board, and the hands with which its owners write to it. */
 import type { LoopState } from './beat.js'
-import type { Phase } from './board-layout.js'
 
 export interface LoopCells {
   readonly state: LoopState
@@ -13,7 +12,7 @@ export interface LoopCells {
   readonly sinceAgeMs: number
   /** Undefined: no call or cycle has come back yet. */
   readonly endedAgeMs: number | undefined
-  readonly phase: Phase
+  readonly phase: string
   readonly limitMs: number
   /** Milliseconds that a rate limit still holds; negative when it is over. */
   readonly limitedForMs: number
@@ -35,7 +34,7 @@ export interface ThreadCells {
 export interface JobCells {
   readonly cell: number
   readonly queue: number
-  /** Index of the thread cell; NO_THREAD while none has begun it, ALONE when it runs in a process of its own, LAUNCHING until that shows life. */
+  /** Index of the thread cell; or NO_THREAD, ALONE, LAUNCHING, ON_MAIN. */
   readonly thread: number
   readonly fence: number
   readonly attempt: number
@@ -63,7 +62,7 @@ export interface LoopWriter {
    * What is out: how many calls, and of the one that must come back first (the earliest since + limit) since when
    * (a stamp), in which phase, with which time limit. With none in flight only the count is taken.
    */
-  oldest(inFlight: number, since: number, phase: Phase, limitMs: number): void
+  oldest(inFlight: number, since: number, phase: string, limitMs: number): void
   /** A cycle or a call came back. */
   ended(): void
   skipped(): void

@@ -16,9 +16,24 @@ export interface QueueLayout {
   readonly slots: number
 }
 
+export interface LoopLayout {
+  /** `fetch`, `reconcile`, or the name of a loop that is not ours; '' for a place that is not taken. */
+  readonly loop: string
+  readonly queue?: string
+  /** Place of its queue in `queues`, where two bear one name. Default: the first of that name. */
+  readonly queueIndex?: number
+  /** Its own thresholds, milliseconds. Default: the process's. */
+  readonly thresholdMs?: number
+  readonly graceMs?: number
+}
+
 export interface BoardLayout {
   readonly queues: readonly QueueLayout[]
-  readonly loops: readonly { readonly loop: 'fetch' | 'reconcile'; readonly queue?: string }[]
+  readonly loops: readonly LoopLayout[]
+  /** Phases that have no word in `PHASES`: names that a user gave. */
+  readonly phases?: readonly string[]
+  /** A board whose queues and loops come and go keeps room for so many, and for so many running jobs. Default: what is laid out. */
+  readonly reserve?: { readonly queues: number; readonly loops: number; readonly jobs: number }
 }
 
 /** What a loop can be doing; the board keeps the index. */
@@ -35,6 +50,7 @@ export const PHASES = [
   'find orphans',
   'reap',
   'ghosts',
+  'close',
 ] as const
 export type Phase = (typeof PHASES)[number]
 
@@ -77,10 +93,14 @@ export const JOB = {
   size: 16,
 } as const
 
-/** In the place of a job's thread cell: no thread yet; none at all since it runs in a process of its own; such a process is being started. */
+/**
+ * In the place of a job's thread cell: no thread yet; none at all since it runs in a process of its own; such a process is
+ * being started; it runs on the main thread, where only jobs of watched workers do.
+ */
 export const NO_THREAD = -1
 export const ALONE = -2
 export const LAUNCHING = -3
+export const ON_MAIN = -4
 
 /** Jobs that are being handed over still hold a cell while the next ones begin. */
 const SPARE_JOB_CELLS = 8
@@ -105,7 +125,8 @@ export interface BoardPlan {
 export function planOf(layout: BoardLayout): BoardPlan {
   const threadRanges: ThreadRange[] = []
   let threadCells = 0
-  for (const { threads } of layout.queues) {
+  // A board with a reserve is one without threads: its parts must not move when a queue comes.
+  for (const { threads } of layout.reserve ? [] : layout.queues) {
     // Killed threads may linger while their successors run: room for a whole pool of them, and a little more.
     const range = { first: threadCells, end: threadCells + threads * 2 + 2 }
     threadRanges.push(range)
@@ -113,10 +134,10 @@ export function planOf(layout: BoardLayout): BoardPlan {
   }
   // Without threads its jobs are sessions: those that are adopted come on top of what was fetched meanwhile.
   const cellsOf = ({ threads, slots }: QueueLayout) => (threads === 0 ? 2 * slots : slots)
-  const jobCells = layout.queues.reduce((sum, queue) => sum + cellsOf(queue), SPARE_JOB_CELLS)
+  const jobCells = layout.reserve?.jobs ?? layout.queues.reduce((sum, queue) => sum + cellsOf(queue), SPARE_JOB_CELLS)
   const queuesAt = HEADER.size
-  const loopsAt = queuesAt + layout.queues.length * QUEUE.size
-  const threadsAt = loopsAt + layout.loops.length * LOOP.size
+  const loopsAt = queuesAt + (layout.reserve?.queues ?? layout.queues.length) * QUEUE.size
+  const threadsAt = loopsAt + (layout.reserve?.loops ?? layout.loops.length) * LOOP.size
   const jobsAt = threadsAt + threadCells * THREAD.size
   return { queuesAt, loopsAt, threadsAt, jobsAt, words: jobsAt + jobCells * JOB.size, threadRanges, jobCells }
 }

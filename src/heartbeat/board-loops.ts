@@ -1,17 +1,22 @@
 /** The part of the board that belongs to loops: each is written by its own loop and read by the sentinel. */
 import { LOOP_STATES } from './beat.js'
 import type { LoopCells, LoopWriter } from './board-cells.js'
-import { LOOP, PHASES, type Phase } from './board-layout.js'
+import { LOOP, PHASES } from './board-layout.js'
 import type { BoardWords } from './board-words.js'
 
 export class BoardLoops {
   readonly #words: BoardWords
   readonly #first: number
+  readonly #ownPhases: () => readonly string[]
 
-  /** @param first where the cells of the first loop begin */
-  constructor(words: BoardWords, first: number) {
+  /**
+   * @param first where the cells of the first loop begin
+   * @param ownPhases names beyond `PHASES`; they may grow
+   */
+  constructor(words: BoardWords, first: number, ownPhases: () => readonly string[]) {
     this.#words = words
     this.#first = first
+    this.#ownPhases = ownPhases
   }
 
   #at(index: number): number {
@@ -39,6 +44,25 @@ export class BoardLoops {
     }
   }
 
+  /** The place is given to another loop: it begins as if the board had just been made. */
+  reset(index: number): void {
+    const at = this.#at(index)
+    for (let word = 0; word < LOOP.size; word += 1) this.#words.set(at + word, 0)
+    this.#words.set(at + LOOP.stateSince, this.#words.stamp())
+  }
+
+  /** A phase without a word is shown as none. */
+  #wordOf(phase: string): number {
+    const known = (PHASES as readonly string[]).indexOf(phase)
+    if (known >= 0) return known
+    const own = this.#ownPhases().indexOf(phase)
+    return own < 0 ? 0 : PHASES.length + own
+  }
+
+  #phaseOf(word: number): string {
+    return PHASES[word] ?? this.#ownPhases()[word - PHASES.length] ?? ''
+  }
+
   #enterState(at: number, state: number): void {
     if (this.#words.get(at + LOOP.state) === state) return
     this.#words.set(at + LOOP.stateSince, this.#words.stamp())
@@ -49,10 +73,10 @@ export class BoardLoops {
    * A reader may look between any two of these stores. So what makes a call younger is written before what makes it
    * stricter (since before limit), `read` reads the other way round, and at rest the last call's cells stay.
    */
-  #setOldest(at: number, inFlight: number, since: number, phase: Phase, limitMs: number): void {
+  #setOldest(at: number, inFlight: number, since: number, phase: string, limitMs: number): void {
     if (inFlight > 0) {
       this.#words.set(at + LOOP.since, since)
-      this.#words.set(at + LOOP.phase, PHASES.indexOf(phase))
+      this.#words.set(at + LOOP.phase, this.#wordOf(phase))
       this.#words.set(at + LOOP.limit, limitMs)
     }
     this.#words.set(at + LOOP.inFlight, inFlight)
@@ -72,7 +96,7 @@ export class BoardLoops {
       inFlight,
       sinceAgeMs: this.#words.age(this.#words.get(at + LOOP.since)),
       endedAgeMs: everEnded ? this.#words.age(this.#words.get(at + LOOP.ended)) : undefined,
-      phase: PHASES[this.#words.get(at + LOOP.phase)] ?? '',
+      phase: this.#phaseOf(this.#words.get(at + LOOP.phase)),
       limitMs,
       limitedForMs: (this.#words.get(at + LOOP.limitedUntil) - this.#words.stamp()) | 0,
     }

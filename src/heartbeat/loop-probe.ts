@@ -2,7 +2,6 @@
 import type { LoopProbe } from '../kernel/poll-loop.js'
 import type { BeatBoard } from './beat-board.js'
 import type { LoopWriter } from './board-cells.js'
-import { PHASES, type Phase } from './board-layout.js'
 
 /** @param writer of the loop's own cells. A phase that the board has no word for is shown as none. */
 export function boardLoopProbe(writer: LoopWriter, board: BeatBoard): LoopProbe {
@@ -13,15 +12,11 @@ export function boardLoopProbe(writer: LoopWriter, board: BeatBoard): LoopProbe 
       writer.oldest(1, since, '', 0)
       writer.started()
     },
-    phase: (name) => writer.oldest(1, since, phaseOf(name), 0),
+    phase: (name) => writer.oldest(1, since, name, 0),
     ended() {
       writer.ended()
       writer.oldest(0, since, '', 0)
     },
     skipped: () => writer.skipped(),
   }
-}
-
-function phaseOf(name: string): Phase {
-  return PHASES.find((phase) => phase === name) ?? ''
 }

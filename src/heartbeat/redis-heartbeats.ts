@@ -11,6 +11,7 @@ import type { Redis } from 'ioredis'
 import { type FleetKeys, fleetKeys } from '../platform/redis-keys.js'
 import { LUA_NOW, type RedisReply, redisScript } from '../platform/redis-script.js'
 import type { Beat } from './beat.js'
+import { lagsOf } from './beat-lags.js'
 import type { SeenBeat } from './seen-beat.js'
 import type { BeatSink } from './sentinel.js'
 
@@ -48,7 +49,7 @@ return {generation, '', ''}
 `)
 
 // KEYS: beat, due, epoch, orders, then workers and free of each queue. ARGV: name, incarnation, generation, beat JSON,
-// timeoutMs, late 0/1, hints channel or '', TTL, new epoch, beat's seq, then eligible 0/1 and free slots for each queue.
+// timeoutMs, late 0/1, hints channel or '', TTL, new epoch, beat's seq, its lags, then eligible 0/1 and free slots for each queue.
 // Returns 1 or -1 (refused), the store's time, then the orders.
 const BEAT = redisScript(`${LUA_NOW}
 local last = redis.call('HMGET', KEYS[1], 'generation', 'seq', 'bye')
@@ -57,11 +58,12 @@ if last[1] and tonumber(last[1]) > mine then return {-1, now} end
 -- A beat that lay in an old socket while newer ones, or the goodbye, overtook it.
 if last[1] and tonumber(last[1]) == mine and (last[3] or (last[2] and tonumber(last[2]) >= seq)) then return {1, now} end
 local deadAt = now + tonumber(ARGV[5])
-redis.call('HSET', KEYS[1], 'incarnation', ARGV[2], 'generation', mine, 'at', now, 'deadAt', deadAt, 'seq', seq, 'beat', ARGV[4])
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[2], 'generation', mine, 'at', now, 'deadAt', deadAt, 'seq', seq, 'beat', ARGV[4],
+  'lags', ARGV[11])
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
 redis.call('ZADD', KEYS[2], ARGV[6] == '1' and now or deadAt, ARGV[1])
 redis.call('SET', KEYS[3], ARGV[9] .. ':' .. now, 'NX')
-local arg = 11
+local arg = 12
 for key = 5, #KEYS, 2 do
   if ARGV[arg] == '1' then redis.call('ZADD', KEYS[key], deadAt, ARGV[1]) else redis.call('ZREM', KEYS[key], ARGV[1]) end
   if ARGV[arg] == '1' and tonumber(ARGV[arg + 1]) > 0 then
@@ -106,17 +108,26 @@ export interface BeatWriterOptions {
   readonly host: string
   readonly pid: number
   readonly timeoutMs: number
+  /** Those known at the start; further ones come with the beats. */
   readonly queues: readonly string[]
 }
 
-/** @param options `queues` in the order of the beats' own `queues` */
 export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatSink {
   const keys = fleetKeys(options.prefix)
   const { supervisor, incarnation, group = '', timeoutMs, queues } = options
   const beatKey = keys.beat(supervisor)
   const ordersKey = keys.orders(supervisor)
-  const queueKeysOf = queues.flatMap((queue) => [keys.workers(queue), keys.free(queue)])
+  const queueKeysOf = (names: readonly string[]) => names.flatMap((queue) => [keys.workers(queue), keys.free(queue)])
+  /** All that it ever served: nothing of it may stay behind. */
+  const known = new Set<string>(queues)
   let generation = 0
+
+  async function learn(names: readonly string[]): Promise<void> {
+    const fresh = names.filter((name) => !known.has(name))
+    if (fresh.length === 0) return
+    await redis.sadd(keys.queues, ...fresh)
+    for (const name of fresh) known.add(name)
+  }
 
   return {
     async register() {
@@ -127,10 +138,12 @@ export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatS
       const [number, host, pid] = reply as [number, string, string]
       if (number === 0) return { taken: true, host, pid }
       generation = number
-      if (queues.length > 0) await redis.sadd(keys.queues, ...queues)
+      if (known.size > 0) await redis.sadd(keys.queues, ...known)
       return { taken: false }
     },
     async beat(beat, late, hint) {
+      const names = beat.queues.map(({ queue }) => queue)
+      await learn(names)
       const slots = beat.queues.flatMap((queue) => [queue.eligible ? 1 : 0, queue.slots - queue.busy])
       const channel = hint ? keys.hints : ''
       const args = [
@@ -144,15 +157,20 @@ export function redisBeatWriter(redis: Redis, options: BeatWriterOptions): BeatS
         BEAT_TTL_MS,
         incarnation,
         beat.seq,
+        JSON.stringify(lagsOf(beat)),
       ]
-      const reply = await BEAT.run(redis, [beatKey, keys.due, keys.epoch, ordersKey, ...queueKeysOf], [...args, ...slots])
+      const reply = await BEAT.run(
+        redis,
+        [beatKey, keys.due, keys.epoch, ordersKey, ...queueKeysOf(names)],
+        [...args, ...slots],
+      )
       const [verdict, , ...orders] = reply as [number, number, ...string[]]
       return { accepted: verdict === 1, orders }
     },
     async goodbye() {
       await GOODBYE.run(
         redis,
-        [beatKey, keys.due, ordersKey, ...queueKeysOf],
+        [beatKey, keys.due, ordersKey, ...queueKeysOf([...known])],
         [supervisor, generation, BEAT_TTL_MS, keys.hints],
       )
     },

@@ -8,7 +8,7 @@
 import type { Beat, JobProgress, LoopProgress, LoopState, QueueSlots } from './beat.js'
 import type { BeatBoard } from './beat-board.js'
 import type { JobCells, LoopCells } from './board-cells.js'
-import { ALONE, LAUNCHING } from './board-layout.js'
+import { ALONE, LAUNCHING, type LoopLayout, ON_MAIN } from './board-layout.js'
 import { awakeAge, type Pause } from './pauses.js'
 import type { SentinelIdentity } from './sentinel-protocol.js'
 
@@ -58,7 +58,9 @@ export function sampleBeat(board: BeatBoard, identity: SentinelIdentity, moment:
     main: { ageMs: age(board.mainAgeMs), thresholdMs: heartbeat.loopBlockedMs },
     threadBlockedMs: heartbeat.threadBlockedMs,
     ...(identity.dumps ? { dumps: identity.dumps } : {}),
-    loops: loops.map((cells, index) => loopProgress(sample, index, cells)),
+    loops: loops.flatMap((cells, index) =>
+      board.layout.loops[index]?.loop === '' ? [] : [loopProgress(sample, index, cells)],
+    ),
     threads: board.readThreads().map(({ queue, number, generation, jobs: carried, tickAgeMs }) => ({
       queue: queueName(board, queue),
       number,
@@ -67,8 +69,32 @@ export function sampleBeat(board: BeatBoard, identity: SentinelIdentity, moment:
       tickAgeMs: age(tickAgeMs),
     })),
     jobs: jobs.map((cells) => jobProgress(sample, cells)),
-    queues: identity.queues.map((queue, index) => queueSlots(board, queue, loops, busyIn(jobs, index), state === 'running')),
+    queues: oneOfEachName(
+      identity.queues.flatMap((queue, index) =>
+        queue.name === '' ? [] : [queueSlots(board, index, queue, loops, busyIn(jobs, index), state === 'running')],
+      ),
+    ),
   }
+}
+
+/** Several workers of one process may serve a queue: outside it counts as one with all their slots. */
+function oneOfEachName(queues: readonly QueueSlots[]): QueueSlots[] {
+  const merged = new Map<string, QueueSlots>()
+  for (const one of queues) {
+    const other = merged.get(one.queue)
+    if (!other) merged.set(one.queue, one)
+    else {
+      const eligible = other.eligible || one.eligible
+      merged.set(one.queue, { ...other, slots: other.slots + one.slots, busy: other.busy + one.busy, eligible })
+    }
+  }
+  return [...merged.values()]
+}
+
+/** The place of a loop's queue; -1 when it has none. */
+function queueOf({ layout }: BeatBoard, loop: LoopLayout | undefined): number {
+  if (loop?.queue === undefined) return -1
+  return loop.queueIndex ?? layout.queues.findIndex(({ name }) => name === loop.queue)
 }
 
 function queueName(board: BeatBoard, index: number): string {
@@ -82,7 +108,7 @@ function busyIn(jobs: readonly JobCells[], queue: number): number {
 function loopProgress(sample: Sample, index: number, cells: LoopCells): LoopProgress {
   const { board, identity, jobs, age, wallNow } = sample
   const layout = board.layout.loops[index]
-  const queue = board.layout.queues.findIndex(({ name }) => name === layout?.queue)
+  const queue = queueOf(board, layout)
   const slots = identity.queues[queue]?.slots ?? Number.POSITIVE_INFINITY
   const inFlight = cells.inFlight > 0
   const rest = inFlight ? undefined : restOf(cells, queue < 0 ? Number.POSITIVE_INFINITY : board.slotFreedAgeMs(queue))
@@ -96,8 +122,8 @@ function loopProgress(sample: Sample, index: number, cells: LoopCells): LoopProg
     phase: cells.phase,
     ageMs: age(rest ? rest.ageMs : cells.sinceAgeMs),
     limitMs: rest ? rest.limitMs : cells.limitMs,
-    thresholdMs: identity.loops.pollStaleThresholdMs,
-    graceMs: identity.loops.startGraceMs,
+    thresholdMs: layout?.thresholdMs ?? identity.loops.pollStaleThresholdMs,
+    graceMs: layout?.graceMs ?? identity.loops.startGraceMs,
     ...(cells.cycles === 0 ? {} : { startedAt: wallNow - cells.sinceAgeMs }),
     ...(cells.endedAgeMs === undefined ? {} : { endedAt: wallNow - cells.endedAgeMs }),
     ...lockProgress(sample, queue),
@@ -126,6 +152,7 @@ function jobProgress({ board, age }: Sample, cells: JobCells): JobProgress {
     fence: cells.fence,
     thread: board.threadNumber(cells.thread),
     ...(launching || cells.thread === ALONE ? { alone: true as const } : {}),
+    ...(cells.thread === ON_MAIN ? { onMain: true as const } : {}),
     ...(launching ? { launching } : {}),
     runningMs: launching ? age(cells.runningMs) : cells.runningMs,
     silentMs: age(cells.silentMs),
@@ -138,12 +165,13 @@ const TAKING: readonly LoopState[] = ['polling', 'full', 'limited']
 
 function queueSlots(
   board: BeatBoard,
+  index: number,
   queue: SentinelIdentity['queues'][number],
   loops: readonly LoopCells[],
   busy: number,
   running: boolean,
 ): QueueSlots {
-  const fetch = loops.find((_, index) => board.layout.loops[index]?.queue === queue.name)
+  const fetch = loops.find((_, at) => queueOf(board, board.layout.loops[at]) === index)
   return {
     queue: queue.name,
     slots: queue.slots,

@@ -1,6 +1,7 @@
 /** What the supervisor's main thread and its sentinel thread tell each other. */
+import type { UserErrorCode } from '../kernel/errors.js'
 import type { Cause } from './beat.js'
-import type { BoardHandle } from './board-layout.js'
+import type { BoardHandle, BoardLayout } from './board-layout.js'
 
 /** Who beats, and by which thresholds it is judged. All durations in milliseconds. */
 export interface SentinelIdentity {
@@ -37,6 +38,19 @@ export interface SentinelData extends SentinelIdentity {
   readonly redisUrl: string
   /** `redis.prefix`. */
   readonly prefix: string
+  /** Absent: it serves no HTTP. */
+  readonly http?: SentinelAddress
+  /** The process may be a service of systemd's, and says so how it is doing. */
+  readonly systemd?: true
+}
+
+/** Where the sentinel thread serves the process's endpoints. */
+export interface SentinelAddress {
+  readonly host: string
+  /** 0: any free one. */
+  readonly port: number
+  /** In the place of a sentinel thread that died: beats do not wait for the port. */
+  readonly again: boolean
 }
 
 /** One running job that its queue wants ended, and the thread that carries it. */
@@ -59,7 +73,18 @@ export type SupervisorOrder =
   /** Take no more jobs, finish what runs, leave. */
   | { readonly kind: 'drain' }
 
-export type ToSentinel = { readonly type: 'goodbye' }
+/** What a process serves: laid out on a board with a reserve, it may change while the process runs. */
+export interface Served {
+  readonly layout: BoardLayout
+  /** In the order of `layout.queues`. */
+  readonly queues: SentinelIdentity['queues']
+}
+
+export type ToSentinel =
+  | { readonly type: 'goodbye' }
+  | ({ readonly type: 'serve' } & Served)
+  /** The main thread's own metrics, as text; empty when they could not be made. */
+  | { readonly type: 'metrics'; readonly text: string }
 
 export type FromSentinel =
   /** The name is ours, beats follow. */
@@ -71,5 +96,11 @@ export type FromSentinel =
   | ({ readonly type: 'terminate' } & TerminateOrder)
   | { readonly type: 'order'; readonly order: SupervisorOrder }
   | { readonly type: 'error'; readonly message: string }
+  /** Where it serves HTTP. */
+  | { readonly type: 'listening'; readonly port: number }
+  /** It cannot, and will not register. */
+  | { readonly type: 'not_listening'; readonly code: UserErrorCode | undefined; readonly message: string }
+  /** Somebody scrapes: the main thread's own metrics, please. */
+  | { readonly type: 'metrics_wanted' }
   /** `said`: the goodbye reached the store. */
   | { readonly type: 'gone'; readonly said: boolean }

@@ -23,6 +23,8 @@ export interface JobContext {
   /** Grows with each claim of this job (BullMQ's `attemptsStarted`); a write that bears an older one is refused. */
   readonly fence: number
   readonly log: JobLog
+  /** W3C Trace Context of this attempt's span, with `telemetry.tracing`: the parent of spans that a handler makes itself. */
+  readonly traceparent?: string
   /**
    * Says that the job is alive. Without a heartbeat or a step for `silentAfterMs` a running job is stuck.
    * @param progress a token that changes when there is real progress; the same token again is no sign of life

@@ -37,6 +37,17 @@ export async function loadConfig({ cwd, file, env, flags = {}, handlersMustExist
   return parseConfig(tree, { baseDir: path === undefined ? cwd : dirname(path), cwd, handlersMustExist, origins })
 }
 
+/**
+ * What the environment alone says, for code that lives in somebody else's process: no file is read.
+ * @throws UserError CONFIG_INVALID
+ */
+export function configFromEnvironment(env: ConfigSources['env'], over: object = {}): Config {
+  const origins = new Map<string, string>()
+  const tree = merged(withEnvironment({}, over, env, origins), over)
+  for (const key of leavesOf(over)) origins.delete(key)
+  return parseConfig(tree, { baseDir: process.cwd(), handlersMustExist: false, origins })
+}
+
 function findFile(cwd: string, file: string | undefined): string | undefined {
   if (file === undefined) return FILE_NAMES.map((name) => join(cwd, name)).find((path) => existsSync(path))
   const path = resolve(cwd, file)

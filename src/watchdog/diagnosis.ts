@@ -129,9 +129,9 @@ function deadProcess(seen: SeenBeat): Finding {
 
 const servedBy = (seen: SeenBeat): string[] => seen.beat?.queues.map((queue) => queue.queue) ?? []
 
-/** Within one supervisor: the blocked main loop covers loops, a blocked thread its jobs. */
+/** Within one supervisor: the blocked main loop covers loops and the jobs that run on it, a blocked thread its jobs. */
 function coverOf(part: Late, late: readonly Late[]): string | undefined {
-  if (part.kind === 'loop') return late.find((other) => other.kind === 'event_loop')?.subject
+  if (part.kind === 'loop' || part.onMain) return late.find((other) => other.kind === 'event_loop')?.subject
   if (part.kind !== 'job') return undefined
   return late.find((other) => other.kind === 'thread' && other.queue === part.queue && other.thread === part.thread)?.subject
 }
@@ -164,8 +164,8 @@ function partFinding(seen: SeenBeat, late: Late, coveredBy: string | undefined):
 }
 
 /** Loops run on the main thread; a job that no thread has begun, or that has a process of its own, cannot be looked at. */
-function placeOf({ kind, queue, thread }: Late): DumpPlace | undefined {
-  if (kind === 'event_loop' || kind === 'loop') return 'main'
+function placeOf({ kind, queue, thread, onMain }: Late): DumpPlace | undefined {
+  if (kind === 'event_loop' || kind === 'loop' || onMain) return 'main'
   return queue === undefined || !thread ? undefined : { queue, thread }
 }
 

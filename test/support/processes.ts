@@ -94,7 +94,7 @@ function watch(child: ChildProcess): Running {
     output: () => output,
     exited,
     kill: (signal) => void child.kill(signal),
-    line: (fits, limitMs = 20_000) =>
+    line: (fits, limitMs = 40_000) =>
       new Promise((done, reject) => {
         const look = () => {
           const found = lines.find(fits)
@@ -164,7 +164,7 @@ export async function scene(redisOptions: TestRedisOptions = {}): Promise<Scene>
 }
 
 /** Waits until something in Redis or elsewhere is so: polled, since a store gives no signal; fails with what it saw last. */
-export async function until<T>(read: () => Promise<T>, fits: (value: T) => boolean, limitMs = 20_000): Promise<T> {
+export async function until<T>(read: () => Promise<T>, fits: (value: T) => boolean, limitMs = 40_000): Promise<T> {
   const deadline = performance.now() + limitMs
   for (;;) {
     const value = await read()

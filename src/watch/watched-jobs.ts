@@ -1,0 +1,186 @@
+/**
+ * The running jobs of one watched worker: each has a cell on the board from the call of its processor to its end, with its
+ * lock's age. A processor of the same process shows its steps and heartbeats (`unstuck/handler`), a sandboxed one only the
+ * child that it runs in.
+ */
+import { ThreadContext } from '../dispatch/thread-context.js'
+import type { ThreadLogLine, ThreadTask } from '../dispatch/thread-protocol.js'
+import { runAsCurrent } from '../kernel/current-job.js'
+import type { LookJob } from '../stackdump/thread-look.js'
+import type { ProcessedJob, WorkerInternals } from './bullmq-internals.js'
+import { showOnMain } from './main-look.js'
+import type { Place } from './membership.js'
+import { type GiveBack, shadow } from './shadow.js'
+
+interface WatchedJob {
+  readonly task: ThreadTask
+  readonly context: ThreadContext
+  /** Sandboxed: the child process or thread, once it is there. */
+  child?: Child
+}
+
+/** BullMQ's child, as far as it tells how it is. */
+interface Child {
+  readonly pid?: number
+  readonly exitCode?: number | null
+  readonly signalCode?: string | null
+}
+
+export class WatchedJobs {
+  readonly #worker: WorkerInternals
+  readonly #place: Place
+  readonly #running = new Map<string, WatchedJob>()
+  /** Ran already when we began to look: only their locks tell when they end. */
+  readonly #found = new Map<string, WatchedJob>()
+  readonly #hide: GiveBack
+  /** The job whose processor is being called, in this very turn. */
+  #calling: WatchedJob | undefined
+
+  constructor(worker: WorkerInternals, place: Place) {
+    this.#worker = worker
+    this.#place = place
+    for (const id of worker.lockManager?.trackedJobs?.keys() ?? []) {
+      const job = this.#claim({ id, name: '', data: undefined, attemptsMade: 0 })
+      if (job) this.#found.set(id, job)
+    }
+    this.#hide = showOnMain(() => [...this.#running.values()].map(({ context }): LookJob => context.look()))
+  }
+
+  get size(): number {
+    return this.#running.size + this.#found.size
+  }
+
+  /** @param store where the worker renews its locks */
+  see(store: object): GiveBack[] {
+    const { childPool } = this.#worker
+    const onProgress = (job: { readonly id?: string }) => {
+      const running = this.#running.get(job.id ?? '')
+      if (running) this.#place.board.jobAlive(running.task)
+    }
+    this.#worker.on('progress', onProgress)
+    return [
+      shadow(
+        this.#worker,
+        'callProcessJob',
+        (call) =>
+          (...args) =>
+            this.#run(args[0] as ProcessedJob, () => call(...args)),
+      ),
+      shadow(
+        store,
+        'extendLocks',
+        (extend) =>
+          (...args) =>
+            this.#renew(args[0] as readonly string[], () => extend(...args)),
+      ),
+      ...(childPool ? [this.#seeChildren(childPool)] : []),
+      () => this.#worker.off('progress', onProgress),
+    ]
+  }
+
+  /** Passes on what the processor gives, as it gives it. */
+  #run(given: ProcessedJob, call: () => unknown): unknown {
+    const job = this.#claim(given)
+    if (!job) return call()
+    const { id } = job.task
+    this.#running.set(id, job)
+    this.#calling = job
+    const end = () => this.#end(this.#running, id, job)
+    try {
+      const result = runAsCurrent(job.context, call)
+      if (result instanceof Promise) result.then(end, end)
+      else end()
+      return result
+    } catch (error) {
+      end()
+      throw error
+    } finally {
+      this.#calling = undefined
+    }
+  }
+
+  /** @returns undefined when the board is full: it runs unseen */
+  #claim({ id = '', name, data, attemptsMade, attemptsStarted = 0 }: ProcessedJob): WatchedJob | undefined {
+    const { board, queueIndex } = this.#place
+    const attempt = attemptsMade + 1
+    const ref = board.claimJob(queueIndex, id, attempt, attemptsStarted)
+    if (!ref) return undefined
+    const task: ThreadTask = {
+      ...ref,
+      id,
+      name,
+      queue: this.#worker.name,
+      data,
+      group: undefined,
+      attempt,
+      fence: attemptsStarted,
+    }
+    if (this.#worker.childPool) board.jobAlone(ref)
+    else board.jobOnMain(ref)
+    return { task, context: new ThreadContext(board, task, discard) }
+  }
+
+  #end(among: Map<string, WatchedJob>, id: string, job: WatchedJob): void {
+    this.#place.board.freeJob(job.task)
+    // Taken again meanwhile, it is another run's.
+    if (among.get(id) === job) among.delete(id)
+  }
+
+  async #renew(ids: readonly string[], extend: () => unknown): Promise<unknown> {
+    const { board } = this.#place
+    const since = board.stamp()
+    const refused = await extend()
+    const lost = new Set(Array.isArray(refused) ? refused : [])
+    for (const id of ids) {
+      const job = this.#running.get(id) ?? this.#found.get(id)
+      if (job && !lost.has(id)) board.jobLocked(job.task, since)
+    }
+    return refused
+  }
+
+  /** BullMQ asks for a child in the same turn in which it calls the processor: so we know whose it is. */
+  #seeChildren(childPool: object): GiveBack {
+    return shadow(childPool, 'retain', (retain) => async (...args) => {
+      const job = this.#calling
+      if (job) this.#step(job, 'waiting for a child process')
+      const child = await retain(...args)
+      if (job) {
+        job.child = child as Child
+        this.#step(job, `child ${job.child.pid ?? 'thread'}`)
+      }
+      return child
+    })
+  }
+
+  #step({ task }: WatchedJob, name: string): void {
+    const { board } = this.#place
+    board.jobStep(task, name, board.stamp())
+  }
+
+  /** At each tick: children that are gone, and jobs that were there before us and have ended. */
+  look(): void {
+    for (const job of this.#running.values()) {
+      const { child } = job
+      if (!child || (child.exitCode ?? child.signalCode ?? undefined) === undefined) continue
+      delete job.child
+      this.#step(job, `child ${child.pid ?? 'thread'}, which is gone`)
+    }
+    if (this.#found.size === 0) return
+    const tracked = this.#worker.lockManager?.trackedJobs
+    for (const [id, job] of this.#found) {
+      if (!tracked?.has(id) || this.#running.has(id)) this.#end(this.#found, id, job)
+    }
+  }
+
+  /** Nothing is watched any more; what runs goes on unseen. */
+  forget(): void {
+    this.#hide()
+    for (const [id, job] of this.#running) this.#end(this.#running, id, job)
+    for (const [id, job] of this.#found) this.#end(this.#found, id, job)
+  }
+}
+
+/** A processor logs where it likes; what is asked of `ctx.log` belongs to handlers. */
+function discard(_line: ThreadLogLine): void {
+  // nothing
+}
