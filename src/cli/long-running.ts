@@ -19,21 +19,29 @@ export type MemberMessage =
 
 /** After a stop only a thread that hangs in native code keeps the process; not even exit() gets past such a one. */
 const LAST_RESORT_MS = 3000
+/** What a stop may take beyond the drain: every step of it has a limit of its own, which together are less. Milliseconds. */
+export const STOP_LIMIT_MS = 30_000
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 export interface StayOptions {
   readonly log: Pick<Logger, 'fatal' | 'info'>
   /** Started by `up`: its end is ours. */
   readonly withParent: boolean
+  /** A stop that takes longer hangs, and the process is killed, milliseconds. */
+  readonly stopLimitMs: number
 }
 
 /** Must come before the first start, so that a signal during it ends it clean. @returns a promise of the end */
-export function stayUntilStopped(running: LongRunning, { log, withParent }: StayOptions): Promise<void> {
+export function stayUntilStopped(running: LongRunning, { log, withParent, stopLimitMs }: StayOptions): Promise<void> {
   // Node would open an inspector port to anyone on the machine.
   process.on('SIGUSR1', () => undefined)
   const fatal = (error: unknown) => {
     log.fatal({ event: 'fatal' }, `unexpected: ${messageOf(error)}${firstFrame(error)}`)
     process.exit(1)
+  }
+  const killed = (why: string) => {
+    log.fatal({ event: 'fatal' }, `${why}: this process is killed`)
+    process.kill(process.pid, 'SIGKILL')
   }
   process.on('uncaughtException', fatal).on('unhandledRejection', fatal)
   return new Promise((resolve) => {
@@ -41,7 +49,10 @@ export function stayUntilStopped(running: LongRunning, { log, withParent }: Stay
     const stop = () => {
       asked += 1
       if (asked === 2) running.force?.()
-      if (asked === 1) running.stop().then(resolve, fatal)
+      if (asked > 1) return
+      // Unreferenced: it must not keep a process that has ended by then.
+      setTimeout(() => killed(`the stop hangs, after ${stopLimitMs / 1000} s`), stopLimitMs).unref()
+      running.stop().then(resolve, fatal)
     }
     for (const signal of SIGNALS) process.on(signal, stop)
     if (withParent) process.once('disconnect', stop)

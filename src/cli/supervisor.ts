@@ -1,10 +1,10 @@
 /** `unstuck supervisor`: one supervisor process. */
 import { type Command, Option } from 'commander'
 import { createLogger } from '../platform/pino-logger.js'
-import { Supervisor } from '../processes/supervisor.js'
-import { contextOf, parsePort } from './context.js'
+import { contextOf } from './context.js'
 import { refuseUnsuitableRedis } from './first-look.js'
-import { leave, stayUntilStopped, tellParent } from './long-running.js'
+import { leave, STOP_LIMIT_MS, stayUntilStopped, tellParent } from './long-running.js'
+import { parsePort } from './option-numbers.js'
 
 interface SupervisorFlags {
   readonly queue?: readonly string[]
@@ -34,6 +34,8 @@ export function addSupervisorCommand(program: Command): void {
       })
       let drain: (why: string) => void = () => undefined
       let wornOut = false
+      // Here, since no other command needs what it loads.
+      const { Supervisor } = await import('../processes/supervisor.js')
       const supervisor = new Supervisor({
         config,
         ...(flags.queue ? { queues: flags.queue } : {}),
@@ -61,11 +63,11 @@ export function addSupervisorCommand(program: Command): void {
       })
       const stopped = stayUntilStopped(
         { stop: () => supervisor.stop(), force: () => supervisor.force() },
-        { log, withParent: flags.withParent === true },
+        { log, withParent: flags.withParent === true, stopLimitMs: config.supervisor.drainMs + STOP_LIMIT_MS },
       )
       await refuseUnsuitableRedis(config)
       await supervisor.start()
-      tellParent({ unstuck: 'ready', name: supervisor.name, address: `http://${config.http.host}:${supervisor.port}` })
+      tellParent({ unstuck: 'ready', name: supervisor.name, address: `http://${config.supervisor.host}:${supervisor.port}` })
       await Promise.race([stopped, drained])
       // Not even exit() gets past a thread in native code; and whoever restarts what failed must see that it did.
       if (wornOut) process.kill(process.pid, 'SIGKILL')

@@ -4,10 +4,11 @@ import type { Command } from 'commander'
 import { UserError } from '../kernel/errors.js'
 import type { Config } from '../platform/config.js'
 import { createLogger, type LineSink, prettySink } from '../platform/pino-logger.js'
-import { type CliContext, contextOf, parsePort, wholeNumber } from './context.js'
+import { type CliContext, contextOf } from './context.js'
 import { Demo } from './demo.js'
-import { leave, stayUntilStopped } from './long-running.js'
+import { leave, STOP_LIMIT_MS, stayUntilStopped } from './long-running.js'
 import { Machine } from './machine.js'
+import { parsePort, wholeNumber } from './option-numbers.js'
 import type { Terminal } from './terminal.js'
 
 interface UpFlags {
@@ -56,7 +57,14 @@ async function up(context: CliContext, { demo: wantsDemo = false, supervisors, p
     await demo?.stop()
     await machine.stop()
   }
-  const stopped = stayUntilStopped({ stop, force: () => machine.force() }, { log, withParent: false })
+  const stopped = stayUntilStopped(
+    { stop, force: () => machine.force() },
+    {
+      log,
+      withParent: false,
+      stopLimitMs: config.supervisor.drainMs + 2 * STOP_LIMIT_MS,
+    },
+  )
   await machine.start()
   if (machine.state === 'running') {
     log.info({ event: 'ready' }, `dashboard: ${machine.address}`)

@@ -1,10 +1,11 @@
 /** `unstuck watchdog`: one watchdog process with its HTTP server. */
 import type { Command } from 'commander'
 import { createLogger } from '../platform/pino-logger.js'
-import { type RunningWatchdog, startWatchdog } from '../processes/watchdog.js'
-import { contextOf, parsePort } from './context.js'
+import type { RunningWatchdog } from '../processes/watchdog.js'
+import { contextOf } from './context.js'
 import { refuseUnsuitableRedis } from './first-look.js'
-import { leave, stayUntilStopped, tellParent } from './long-running.js'
+import { leave, STOP_LIMIT_MS, stayUntilStopped, tellParent } from './long-running.js'
+import { parsePort } from './option-numbers.js'
 import { withParentOption } from './supervisor.js'
 
 interface WatchdogFlags {
@@ -25,8 +26,10 @@ export function addWatchdogCommand(program: Command): void {
       const log = createLogger({ ...config.log, role: 'watchdog' })
       let starting: Promise<RunningWatchdog> | undefined
       const stop = async () => (await starting)?.stop()
-      const stopped = stayUntilStopped({ stop }, { log, withParent: withParent === true })
+      const stopped = stayUntilStopped({ stop }, { log, withParent: withParent === true, stopLimitMs: STOP_LIMIT_MS })
       await refuseUnsuitableRedis(config)
+      // Here, since no other command needs what it loads.
+      const { startWatchdog } = await import('../processes/watchdog.js')
       starting = startWatchdog(config, { log })
       const watchdog = await starting
       log.info({ event: 'started', watchdogId: watchdog.id }, `watchdog listens on ${watchdog.address}`)

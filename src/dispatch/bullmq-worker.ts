@@ -10,11 +10,13 @@ import type { Clock } from '../kernel/clock.js'
 import { Service } from '../kernel/service.js'
 import { TIMED_OUT, within } from '../kernel/within.js'
 import { type QueueConfig, slotsOf } from '../platform/config.js'
+import { NO_TRACING, type Tracing } from '../platform/otel-tracer.js'
 import { connectRedis } from '../platform/redis.js'
 import { queueKeys } from '../platform/redis-keys.js'
 import { redisOf, witnessedBackendFactory } from './bullmq-backend.js'
 import { BullmqVerbs } from './bullmq-verbs.js'
 import { FetchProgress } from './fetch-progress.js'
+import { spanAttempt } from './job-spans.js'
 import { Ledger, type LedgerEvents } from './ledger.js'
 import type { Outcome } from './outcome.js'
 import { redisAttempts } from './redis-attempts.js'
@@ -38,6 +40,8 @@ export interface QueueWorkerOptions {
   readonly loop: LoopWriter
   readonly executor: Executor
   readonly clock: Clock
+  /** Default: nothing is traced. */
+  readonly tracing?: Tracing
   readonly events: QueueWorkerEvents
 }
 
@@ -109,7 +113,7 @@ export class QueueWorker extends Service {
   }
 
   protected override async onStart(): Promise<void> {
-    const { queue, config, owner, bullPrefix, redisUrl, pollIntervalMs, loop } = this.#options
+    const { queue, config, owner, bullPrefix, redisUrl, pollIntervalMs, loop, tracing } = this.#options
     loop.state('polling')
     // Ours: from options BullMQ would make one of whatever ioredis stands beside it, which in a consumer's folder may be an
     // older one (ioredis 5 left a timer behind that held up the end of the process).
@@ -126,6 +130,7 @@ export class QueueWorker extends Service {
         drainDelay: pollIntervalMs / 1000,
         runRetryDelay: RETRY_AFTER_ERROR_MS,
         skipStalledCheck: true,
+        ...(tracing?.bullmq ? { telemetry: tracing.bullmq } : {}),
         settings: { backoffStrategy: (made, _type, _error, job) => this.#verbs.backoffOf(made, job) },
       },
       this.#backendFactory(),
@@ -167,12 +172,13 @@ export class QueueWorker extends Service {
     const alone = suspect && (await this.ledger.isSuspect(job.stalledCounter, job.repeatJobKey))
     if (this.attempts.get(claimed.id)) return this.#refuseTwin(job, token)
 
-    const { queue, clock, events } = this.#options
+    const { queue, clock, events, tracing = NO_TRACING } = this.#options
     const since = clock.monotonicMs()
     // Later starts would count the attempts and backoffs before them as waiting.
     if (job.attemptsStarted === 1 && !adopted)
       events.firstStart(queue, Math.max(0, (job.processedOn ?? job.timestamp) - job.timestamp - job.delay))
-    const outcome = await this.attempts.run(alone ? { ...claimed, alone } : claimed)
+    const run = alone ? { ...claimed, alone } : claimed
+    const outcome = await spanAttempt(tracing.tracer, queue, claimed, (traceparent) => this.attempts.run(run, traceparent))
     events.attemptEnded(queue, outcome.kind, clock.monotonicMs() - since)
     if (outcome.kind !== 'success') return this.#verbs.apply(job, token, await this.ledger.settle(claimed, outcome))
     this.ledger.breakers.worked(claimed.group ?? '')
@@ -283,10 +289,22 @@ export class QueueWorker extends Service {
     const worker = this.#worker
     if (!worker) return
     await within(this.ledger.close(), CLOSE_TIMEOUT_MS)
-    if ((await within(worker.close(), CLOSE_TIMEOUT_MS)) === TIMED_OUT) await this.#backend.disconnect()
+    if ((await within(worker.close(), CLOSE_TIMEOUT_MS)) === TIMED_OUT) await within(this.#cutOff(worker), CLOSE_TIMEOUT_MS)
     // What BullMQ was given it leaves open.
     this.#redis?.disconnect()
     this.#options.loop.state('stopped')
+  }
+
+  /**
+   * Without Redis a close does not come to an end. Nor does BullMQ's disconnect: a client that is between two tries says
+   * nothing when it is disconnected, and BullMQ waits for a word of the first connection before it turns to the second. The
+   * timer of its lock renewal, which the close would have ended next, would keep this process alive.
+   */
+  async #cutOff(worker: Worker): Promise<void> {
+    const locks = Reflect.get(worker, 'lockManager') as { close(): Promise<void> } | undefined
+    await locks?.close()
+    await this.#backend.disconnectBlocking(false)
+    await this.#backend.disconnect().catch(() => undefined)
   }
 }
 

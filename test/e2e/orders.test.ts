@@ -18,7 +18,7 @@ async function setup() {
   onTestFinished(() => queue.close())
   const seen = async () => (await readBeats(client, keys, ['alpha']))[0]
   const incarnation = (await until(seen, (beat) => beat?.incarnation !== undefined))?.incarnation ?? ''
-  return { alpha, queue, client, seen, to: { supervisor: 'alpha', incarnation } }
+  return { alpha, queue, client, redis, seen, to: { supervisor: 'alpha', incarnation } }
 }
 
 describe('an order to drain', () => {
@@ -48,5 +48,16 @@ describe('an order to drain', () => {
       () => job.getState(),
       (state) => state === 'completed',
     )
+  })
+})
+
+describe('a signal to stop while Redis is gone', () => {
+  it('D13 ends the process by itself all the same, also while its connections are between two tries', async () => {
+    const { alpha, redis } = await setup()
+    await redis.kill()
+    await alpha.line(({ msg }) => msg.includes('ECONNREFUSED'))
+    alpha.kill('SIGTERM')
+    expect(await alpha.exited).toBe(0)
+    expect(alpha.lines.filter(({ event }) => event === 'fatal')).toEqual([])
   })
 })
