@@ -22,11 +22,20 @@ export function isOnPath(program) {
 
 /** Installs the packages when they are missing or older than the lock file. */
 export function ensurePackages() {
-  const installed = join(root, 'node_modules', '.package-lock.json')
-  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs) return
-  process.stderr.write('installing packages (npm ci)\n')
-  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio: ['ignore', 2, 2] })
-  if (status !== 0) refuse('npm ci: failed, see above; put it right and run this again')
+  install(root, 'packages')
+}
+
+/** The other versions of Node that the package is tested on. */
+export function ensureNodes() {
+  install(join(root, 'test', 'nodes'), 'Node 22 and 24 for the tests')
+}
+
+function install(folder, what) {
+  const installed = join(folder, 'node_modules', '.package-lock.json')
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(folder, 'package-lock.json')).mtimeMs) return
+  process.stderr.write(`installing ${what} (npm ci)\n`)
+  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--prefix', folder], { stdio: ['ignore', 2, 2] })
+  if (status !== 0) refuse(`npm ci: failed in ${folder}, see above; put it right and run this again`)
 }
 
 /** What is needed beside Node: the program, and Debian's packages that bring it. */
@@ -36,6 +45,10 @@ const programs = {
   compiler: { found: () => isOnPath('cc'), packages: ['gcc', 'libc6-dev'] },
   git: { found: () => isOnPath('git'), packages: ['git'] },
   tmux: { found: () => isOnPath('tmux'), packages: ['tmux'] },
+  // The tests of deploy/: rules, alerts and units are tried with the programs that take them.
+  prometheus: { found: () => isOnPath('prometheus') && isOnPath('promtool'), packages: ['prometheus'] },
+  alertmanager: { found: () => isOnPath('prometheus-alertmanager'), packages: ['prometheus-alertmanager'] },
+  systemd: { found: () => isOnPath('systemd-analyze'), packages: ['systemd'] },
   browser: { found: () => browserPath() !== undefined, packages: ['chromium'] },
 }
 

@@ -6,15 +6,17 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from './build.mjs'
-import { ensurePrograms, runTool } from './ensure.mjs'
+import { ensureNodes, ensurePrograms, runTool } from './ensure.mjs'
 
 const inCi = process.env.CI === 'true'
 const args = process.argv.slice(2)
 const soak = args.includes('--soak')
 
-if (!ensurePrograms('redis', 'compiler', 'git', 'tmux', 'browser')) process.exit(2)
+const programs = ['redis', 'compiler', 'git', 'tmux', 'browser', 'prometheus', 'alertmanager', 'systemd']
+if (!ensurePrograms(...programs)) process.exit(2)
 const built = await build()
 if (built !== 0) process.exit(built)
+ensureNodes()
 
 const folder = mkdtempSync(join(tmpdir(), 'unstuck-test-'))
 const report = join(folder, 'report.json')
