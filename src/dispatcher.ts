@@ -20,6 +20,7 @@ import type { Config } from './platform/config.js'
 import { loadConfig } from './platform/config-load.js'
 import { queueNameProblem } from './platform/config-parse.js'
 import type { ConfigInput } from './platform/config-schema.js'
+import { openTracing } from './platform/otel-tracer.js'
 import { policyOf } from './platform/queue-policy.js'
 import { checkRedis, connectRedis, redactUrl } from './platform/redis.js'
 import { type FleetKeys, fleetKeys } from './platform/redis-keys.js'
@@ -179,6 +180,18 @@ export class Dispatcher {
   }
 
   /**
+   * The jobs of this id, in whichever queues they are; none when there is none.
+   * @param queue only in this one
+   */
+  async find(id: string, queue?: string): Promise<JobInfo[]> {
+    await this.#ready()
+    const { queues } = await this.#within(this.#readFleet())
+    const names = queues.map((facts) => facts.queue).filter((name) => queue === undefined || name === queue)
+    const found = await this.#within(Promise.all(names.map((name) => this.#explain(name, id))))
+    return found.flatMap((one) => (one.reason === 'not_found' ? [] : [one]))
+  }
+
+  /**
    * The jobs of a queue, page by page; as long as a page has a cursor there may be more, also when it is not full.
    * @throws UserError QUEUE_UNKNOWN, INPUT_INVALID
    */
@@ -297,11 +310,16 @@ export class Dispatcher {
   }
 
   #check(): Promise<void> {
-    this.#checked ??= checkRedis(this.#redis, CONNECT_LIMIT_MS).catch((error: unknown) => {
+    this.#checked ??= this.#open().catch((error: unknown) => {
       this.#checked = undefined
       throw error
     })
     return this.#checked
+  }
+
+  async #open(): Promise<void> {
+    this.#queues.trace((await openTracing(this.#config.telemetry)).bullmq)
+    await checkRedis(this.#redis, CONNECT_LIMIT_MS)
   }
 
   /** Many who ask while Redis is away leave one question behind. */

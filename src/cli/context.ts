@@ -1,7 +1,7 @@
 /** What every command gets: the options that all of them take, and from these the config that is in force. */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { Dispatcher } from '../dispatcher.js'
 import type { Config } from '../platform/config.js'
 import { loadConfig } from '../platform/config-load.js'
@@ -90,15 +90,3 @@ function embeddedUrl(): string | undefined {
   const port = existsSync(file) ? readFileSync(file, 'utf8').trim() : ''
   return /^\d+$/.test(port) ? `redis://127.0.0.1:${port}` : undefined
 }
-
-/** A parser for an option that is a whole number. */
-export function wholeNumber(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text)
-    if (!/^-?\d+$/.test(text) || value < min || value > max)
-      throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`)
-    return value
-  }
-}
-
-export const parsePort = wholeNumber(0, 65_535)

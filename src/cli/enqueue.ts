@@ -6,8 +6,9 @@ import type { Command } from 'commander'
 import { checkJobInput, type JobInput } from '../dispatch/job-input.js'
 import { messageOf, UserError } from '../kernel/errors.js'
 import { queueNameProblem } from '../platform/config-parse.js'
-import { type CliContext, contextOf, wholeNumber } from './context.js'
+import { type CliContext, contextOf } from './context.js'
 import { type JobLines, parseJson, readJobLines } from './job-lines.js'
+import { wholeNumber } from './option-numbers.js'
 
 interface EnqueueFlags {
   readonly data?: string

@@ -99,7 +99,9 @@ export class Machine extends Service {
   #member(name: string, args: readonly string[], restartAfterMs: number): Member {
     const { configFile, log, onLine, onComplaint } = this.#options
     // In the environment, not among the arguments: an address may hold a password, and everybody can read those.
-    const env = { ...process.env, UNSTUCK_REDIS_URL: this.redisUrl, UNSTUCK_LOG_FORMAT: 'json' }
+    // No member speaks to systemd for the whole.
+    const own = { UNSTUCK_REDIS_URL: this.redisUrl, UNSTUCK_LOG_FORMAT: 'json', NOTIFY_SOCKET: undefined }
+    const env = { ...process.env, ...own }
     const config = configFile === undefined ? [] : ['--config', configFile]
     return new Member({
       ...{ name, args: [...args, ...config], env, restartAfterMs, onLine, onComplaint },

@@ -7,6 +7,7 @@ import { type Command, CommanderError } from 'commander'
 import { isRefusal, messageOf, UserError } from '../kernel/errors.js'
 import { baseProgram } from './base-program.js'
 import { EXIT } from './exit.js'
+import { addHealthcheckCommand } from './healthcheck.js'
 import { tellParent } from './long-running.js'
 import { addSessionCommands } from './session.js'
 import { printable } from './terminal.js'
@@ -42,13 +43,14 @@ for (const stream of [process.stdout, process.stderr]) {
   })
 }
 
-/** What a session calls often must not pay for loading everything else. */
-const IN_SESSIONS = ['beat', 'fence']
+/** What a session or a container calls often must not pay for loading everything else. */
+const LIGHT = ['beat', 'fence', 'healthcheck']
 
 async function loadProgram(): Promise<Command> {
-  if (!IN_SESSIONS.includes(process.argv[2] ?? '')) return (await import('./program.js')).buildProgram()
+  if (!LIGHT.includes(process.argv[2] ?? '')) return (await import('./program.js')).buildProgram()
   const program = baseProgram()
   addSessionCommands(program)
+  addHealthcheckCommand(program)
   return program
 }
 

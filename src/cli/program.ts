@@ -1,10 +1,12 @@
 /** All commands. */
 import type { Command } from 'commander'
 import { baseProgram } from './base-program.js'
-import { addConfigCommands } from './config.js'
+import { addConfigCommand } from './config.js'
 import { addControlCommands } from './control.js'
+import { addDoctorCommand } from './doctor.js'
 import { addDumpCommand } from './dump.js'
 import { addEnqueueCommand } from './enqueue.js'
+import { addHealthcheckCommand } from './healthcheck.js'
 import { addSessionCommands } from './session.js'
 import { addStatusCommands } from './status.js'
 import { addSupervisorCommand } from './supervisor.js'
@@ -21,6 +23,8 @@ export function buildProgram(): Command {
   addDumpCommand(program)
   addControlCommands(program)
   addSessionCommands(program)
-  addConfigCommands(program)
+  addConfigCommand(program)
+  addDoctorCommand(program)
+  addHealthcheckCommand(program)
   return program
 }

@@ -1,5 +1,5 @@
 /** BullMQ's Queue objects, one for each name, over one connection. */
-import { Queue, type QueueOptions } from 'bullmq'
+import { Queue, type QueueOptions, type Telemetry } from 'bullmq'
 
 export interface QueueHandlesOptions {
   readonly connection: QueueOptions['connection']
@@ -10,9 +10,15 @@ export interface QueueHandlesOptions {
 export class QueueHandles {
   readonly #options: QueueHandlesOptions
   readonly #queues = new Map<string, Queue>()
+  #telemetry: Telemetry | undefined
 
   constructor(options: QueueHandlesOptions) {
     this.#options = options
+  }
+
+  /** Jobs that are added from now on bear the trace of whoever adds them. To be called before a queue is opened. */
+  trace(telemetry: Telemetry | undefined): void {
+    this.#telemetry = telemetry
   }
 
   /** BullMQ writes a queue's meta key when it is opened: only for a queue that there is, or shall be. */
@@ -20,7 +26,8 @@ export class QueueHandles {
     let queue = this.#queues.get(name)
     if (!queue) {
       const { connection, bullPrefix, onError } = this.#options
-      queue = new Queue(name, { connection, prefix: bullPrefix })
+      const traced = this.#telemetry ? { telemetry: this.#telemetry } : {}
+      queue = new Queue(name, { connection, prefix: bullPrefix, ...traced })
       queue.on('error', onError)
       this.#queues.set(name, queue)
     }

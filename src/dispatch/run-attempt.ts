@@ -112,8 +112,9 @@ export class Attempts {
   /**
    * Runs one attempt. The job stays listed after it ended, until `settled`: between the handler's end and BullMQ's
    * word for it the job is still ours.
+   * @param traceparent of the span that the attempt is, when somebody collects spans
    */
-  run(job: ClaimedJob): Promise<Outcome> {
+  run(job: ClaimedJob, traceparent?: string): Promise<Outcome> {
     const { board, executor, queue, queueIndex } = this.#options
     const ref = board.claimJob(queueIndex, job.id, job.attempt, job.fence)
     if (!ref) throw new Error(`queue ${queue}: no place on the board for job ${job.id}`)
@@ -127,7 +128,7 @@ export class Attempts {
       })
       const { id, name, data, group, attempt, fence } = job
       const { cell, claim } = ref
-      const task = { id, name, queue, data, group, attempt, fence, cell, claim }
+      const task = { id, name, queue, data, group, attempt, fence, cell, claim, ...(traceparent ? { traceparent } : {}) }
       executor.run(job.alone ? { ...task, alone: true } : task, job.token).then((reply) => {
         const outcome = outcomeOf(reply)
         if (this.#cancelled.delete(ref)) return resolve(asCancelled(outcome))

@@ -3,6 +3,7 @@
  * all passes on what the board says and looks for signs of life, and a silent session costs next to nothing.
  */
 import type { JobCellRef } from '../heartbeat/beat-board.js'
+import { NO_TRACER } from '../kernel/telemetry.js'
 import { within } from '../kernel/within.js'
 import type { SessionRecord } from '../launch/session.js'
 import type { SocketAnswer, SocketRequest } from '../launch/socket-protocol.js'
@@ -45,7 +46,9 @@ export class SessionExecutor implements Executor {
     if (!found && this.#running.size >= this.#options.concurrency) return handedBack('no_slot')
     const run = new SessionRun(task, token, this.#options, found)
     this.#running.add(run)
-    this.#tick ??= setInterval(() => this.#look(), this.#options.tickMs)
+    const { tickMs, tracer = NO_TRACER } = this.#options
+    // It looks after all of them, and is no part of the first one's trace.
+    this.#tick ??= tracer.apart(() => setInterval(() => this.#look(), tickMs))
     try {
       return await run.done
     } finally {

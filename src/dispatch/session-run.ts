@@ -8,6 +8,7 @@
  */
 import type { BeatBoard } from '../heartbeat/beat-board.js'
 import { messageOf } from '../kernel/errors.js'
+import { NO_TRACER, type Tracer } from '../kernel/telemetry.js'
 import { type LaunchPorts, launch } from '../launch/launch.js'
 import type { LaunchPlan, SessionJob } from '../launch/launch-plan.js'
 import {
@@ -21,6 +22,7 @@ import {
 } from '../launch/session.js'
 import type { SessionClaim } from '../launch/session-records.js'
 import type { SessionConfig } from '../platform/config.js'
+import { SessionSpans } from './job-spans.js'
 import { SessionLife } from './session-life.js'
 import { failed, orderedEnd, type SessionEnded, verdictOf } from './session-outcome.js'
 import type { ThreadTask } from './thread-protocol.js'
@@ -45,6 +47,8 @@ export interface SessionRunOptions {
   readonly link: (folder: string) => Promise<string>
   readonly unlink: (folder: string) => Promise<void>
   readonly monotonicMs: () => number
+  /** Default: nothing is traced. */
+  readonly tracer?: Tracer
   readonly events: SessionEvents
 }
 
@@ -66,6 +70,7 @@ export class SessionRun {
   readonly #claim: SessionClaim
   readonly #life: SessionLife
   readonly #stopping = new AbortController()
+  readonly #spans: SessionSpans
   #process: SessionProcess | undefined
   #record: SessionRecord | undefined
   /** Whose link leads here. */
@@ -89,7 +94,8 @@ export class SessionRun {
     this.#claim = { id: task.id, token, fence: task.fence }
     this.#options = options
     this.#record = adopted
-    const { board, ports, lookMs, monotonicMs, events } = options
+    const { board, ports, lookMs, monotonicMs, events, tracer = NO_TRACER } = options
+    this.#spans = new SessionSpans(tracer, task, adopted !== undefined)
     this.#life = new SessionLife({
       job: task,
       claim: this.#claim,
@@ -100,12 +106,12 @@ export class SessionRun {
       monotonicMs,
       onError: events.error,
     })
-    this.done = this.#run().catch((error: unknown) => failed(messageOf(error), false))
+    this.done = this.#spans.session(() => this.#run()).catch((error: unknown) => failed(messageOf(error), false))
   }
 
   async #run(): Promise<SessionEnded> {
     this.#options.board.jobLaunching(this.task)
-    const process = this.#record ? await this.#attach(this.#record) : await this.#launch()
+    const process = this.#record ? await this.#attach(this.#record) : await this.#spans.launch(() => this.#launch())
     if (!process) return orderedEnd('it could not be found again')
     if ('ok' in process) return process
     this.#process = process
@@ -142,14 +148,14 @@ export class SessionRun {
           spec,
           graceMs: config.graceMs,
           signal: this.#stopping.signal,
-          onStep: (step) => this.#life.launching(step),
+          onStep: (step) => this.#launching(step),
           onUndoFailed: (step, error) => events.leftBehind(this.task, step, error),
         },
         ports,
       )
       if (launched.kind === 'refused') return await this.#refused(launched.step, launched.error)
       this.#record = launched.record
-      this.#life.launching('sign_of_life')
+      this.#launching('sign_of_life')
       return launched.process
     } catch (error) {
       return await this.#refused('plan', error)
@@ -158,10 +164,15 @@ export class SessionRun {
     }
   }
 
+  #launching(step: LaunchStep): void {
+    this.#life.launching(step)
+    this.#spans.step(step)
+  }
+
   /** All that can be refused before anything is done. */
   async #prepare(): Promise<{ record: SessionRecord; spec: SessionSpec }> {
     const { config, survives, lostGraceMs, host, owner, ports, plan } = this.#options
-    this.#life.launching('plan')
+    this.#launching('plan')
     const { id: job, name, queue, data, group, attempt, fence } = this.task
     const { command, args, env, input, folder, workspace, tmux } = plan({ id: job, name, queue, data, group, attempt, fence })
     const program = await ports.sessions.resolve(command, env, tmux !== undefined)
@@ -174,7 +185,7 @@ export class SessionRun {
         cwd: workspace.path,
         command: program,
         args,
-        env: { ...env, UNSTUCK_SOCKET: await this.#link(folder) },
+        env: { ...env, ...this.#spans.env, UNSTUCK_SOCKET: await this.#link(folder) },
         input,
         logBytes: config.logBytes,
         lostGraceMs,
@@ -189,6 +200,7 @@ export class SessionRun {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown))
     await this.#unlink()
     events.rolledBack(this.task, step, error)
+    this.#spans.refused(step, error)
     if (this.#order !== undefined) return orderedEnd(this.#order)
     return failed(`launch refused at ${step}: ${error.message}`, error instanceof LaunchError && error.permanent)
   }

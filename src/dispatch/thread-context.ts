@@ -26,6 +26,7 @@ interface Step {
 
 export class ThreadContext implements JobContext {
   readonly fence: number
+  readonly traceparent?: string
   readonly #voice: JobVoice
   readonly #task: ThreadTask
   /** The steps that are entered now, the innermost last. */
@@ -39,6 +40,7 @@ export class ThreadContext implements JobContext {
     this.#voice = voice
     this.#task = task
     this.fence = task.fence
+    if (task.traceparent !== undefined) this.traceparent = task.traceparent
     this.#post = post
   }
 

@@ -23,6 +23,8 @@ export interface ThreadTask extends JobCellRef {
   readonly fence: number
   /** Runs in a process of its own. */
   readonly alone?: boolean
+  /** Of the attempt's span, when somebody collects spans. */
+  readonly traceparent?: string
 }
 
 /** A result travels as JSON, which is what BullMQ stores: what cannot be stored fails in the thread, with a reason. */

@@ -56,8 +56,8 @@ export interface JobCellRef {
 export interface LoopWriter {
   /** What the loop is meant to do; staleness at rest counts from the last change at the earliest. */
   state(state: LoopState): void
-  /** A cycle or a call begins. */
-  started(): void
+  /** A cycle or a call begins, or so many did. @param count default 1 */
+  started(count?: number): void
   /**
    * What is out: how many calls, and of the one that must come back first (the earliest since + limit) since when
    * (a stamp), in which phase, with which time limit. With none in flight only the count is taken.

@@ -28,9 +28,10 @@ export class BoardLoops {
     const at = this.#at(index)
     return {
       state: (state) => this.#enterState(at, LOOP_STATES.indexOf(state)),
-      started: () => {
+      started: (count = 1) => {
+        const before = Atomics.add(this.#words.cells, at + LOOP.cycles, count)
         // 0 means "never", so the count steps over it when it has gone all the way round.
-        if (Atomics.add(this.#words.cells, at + LOOP.cycles, 1) === -1) Atomics.add(this.#words.cells, at + LOOP.cycles, 1)
+        if (((before + count) | 0) === 0) Atomics.add(this.#words.cells, at + LOOP.cycles, 1)
       },
       oldest: (inFlight, since, phase, limitMs) => this.#setOldest(at, inFlight, since, phase, limitMs),
       ended: () => {

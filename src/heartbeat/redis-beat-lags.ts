@@ -1,4 +1,4 @@
-/** Reads the lags that each beat carries beside its record: a tenth of the bytes, and nothing to parse but a few numbers. */
+/** Reads the lags that each beat carries beside its record: nothing of its jobs and threads, and little to parse. */
 import type { Redis } from 'ioredis'
 import type { FleetKeys } from '../platform/redis-keys.js'
 import { LUA_NOW, redisScript } from '../platform/redis-script.js'

@@ -20,6 +20,11 @@ export function findCurrentJobs(): AsyncLocalStorage<CurrentJob> {
   return made
 }
 
+/** Whether anybody has asked for it. */
+export function canFindJobs(): boolean {
+  return storage() !== undefined
+}
+
 /** Runs what belongs to this job; whatever it calls finds it. */
 export function runAsCurrent<T>(job: CurrentJob, run: () => T): T {
   const jobs = storage()

@@ -47,7 +47,7 @@ function refuse(problems: readonly string[]): void {
 
 /** Fills in the defaults that follow from other keys. */
 function complete(parsed: ParsedConfig, baseDir: string, cwd: string): Config {
-  const { redis, loops, watchdog, http, supervisor, log } = parsed
+  const { redis, loops, watchdog, http, supervisor, log, telemetry } = parsed
   const pollStaleThresholdMs = loops.pollStaleThresholdMs ?? Math.max(60_000, 10 * loops.pollIntervalMs)
   const queues = Object.entries(parsed.queues).map(([name, queue]): [string, QueueConfig] => [
     name,
@@ -69,9 +69,11 @@ function complete(parsed: ParsedConfig, baseDir: string, cwd: string): Config {
       ...supervisor,
       name: supervisor.name,
       group: supervisor.group,
+      host: supervisor.host ?? http.host,
       runtimeDir: resolve(cwd, supervisor.runtimeDir),
     },
     log: { level: log.level, format: log.format ?? defaultLogFormat() },
+    telemetry,
   }
 }
 

@@ -38,6 +38,7 @@ const label = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 letter
 const keyPrefix = z.string().regex(/^[^\s]{1,64}$/, 'must be 1 to 64 characters without blanks')
 const redisUrl = z.string().regex(/^rediss?:\/\/\S+$/, 'must be an address like redis://host:6379 (rediss:// for TLS)')
 const token = z.string().regex(/^[\x21-\x7e]+$/, 'must be printable characters without blanks')
+const hostName = z.string().regex(/^\S+$/, 'must be a host name or address')
 const port = (preset: number, env: string) => count(0, 65_535, preset, { env: [env] })
 const pathText = z.string().regex(/^[^\p{Cc}]+$/u, 'must be a path without control characters')
 const argument = z.string().refine((text) => !text.includes('\0'), 'must not hold a NUL')
@@ -145,9 +146,7 @@ const watchdog = z.strictObject({
 })
 
 const http = z.strictObject({
-  host: field('text', z.string().regex(/^\S+$/, 'must be a host name or address').default('127.0.0.1'), {
-    env: ['UNSTUCK_HOST'],
-  }),
+  host: field('text', hostName.default('127.0.0.1'), { env: ['UNSTUCK_HOST'] }),
   port: port(7373, 'UNSTUCK_PORT'),
   token: field('text', token.optional(), { env: ['UNSTUCK_TOKEN'], secret: true, shown: 'none' }),
   readToken: field('text', token.optional(), { env: ['UNSTUCK_READ_TOKEN'], secret: true, shown: 'none' }),
@@ -157,6 +156,7 @@ const http = z.strictObject({
 const supervisor = z.strictObject({
   name: field('text', label.optional(), { env: ['UNSTUCK_NAME'], shown: 'host name and a number' }),
   group: field('text', label.optional(), { env: ['UNSTUCK_GROUP'], shown: 'none' }),
+  host: field('text', hostName.optional(), { env: ['UNSTUCK_SUPERVISOR_HOST'], shown: 'http.host' }),
   port: port(7374, 'UNSTUCK_SUPERVISOR_PORT'),
   drainMs: durationMs(0, 30_000),
   runtimeDir: field('text', pathText.default('.unstuck/run'), { env: ['UNSTUCK_RUNTIME_DIR'] }),
@@ -170,6 +170,10 @@ const log = z.strictObject({
   }),
 })
 
+const telemetry = z.strictObject({
+  tracing: field('boolean', z.boolean().default(false), { env: ['UNSTUCK_TRACING'] }),
+})
+
 export const configSchema = z.strictObject({
   redis: redis.prefault({}),
   queues: z.record(z.string(), queue).default({}),
@@ -179,6 +183,7 @@ export const configSchema = z.strictObject({
   http: http.prefault({}),
   supervisor: supervisor.prefault({}),
   log: log.prefault({}),
+  telemetry: telemetry.prefault({}),
 })
 
 export type ParsedConfig = z.output<typeof configSchema>

@@ -11,6 +11,7 @@ export interface Config {
   readonly http: HttpConfig
   readonly supervisor: SupervisorConfig
   readonly log: LogConfig
+  readonly telemetry: TelemetryConfig
 }
 
 export interface RedisConfig {
@@ -55,6 +56,8 @@ export interface SupervisorConfig {
   /** Undefined: the host name and the first free number. */
   readonly name: string | undefined
   readonly group: string | undefined
+  /** Where its own endpoints listen: they tell no secret and take no order, so any address needs no token. */
+  readonly host: string
   readonly port: number
   readonly drainMs: number
   /** Absolute path. The folders of sessions lie in it. */
@@ -64,6 +67,11 @@ export interface SupervisorConfig {
 export interface LogConfig {
   readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
   readonly format: 'json' | 'pretty'
+}
+
+export interface TelemetryConfig {
+  /** Spans of jobs, attempts and sessions, through the OpenTelemetry SDK that the process has registered. */
+  readonly tracing: boolean
 }
 
 export interface AttemptsConfig {

@@ -8,6 +8,7 @@ import { SessionExecutor } from '../dispatch/session-executor.js'
 import { suspectsApart } from '../dispatch/suspects-apart.js'
 import type { ThreadLogLine } from '../dispatch/thread-protocol.js'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
+import type { Tracer } from '../kernel/telemetry.js'
 import { planLaunch } from '../launch/launch-plan.js'
 import type { Config, QueueConfig, SessionConfig } from '../platform/config.js'
 import type { Logger } from '../platform/pino-logger.js'
@@ -31,6 +32,7 @@ export interface ExecutorOptions {
   /** `supervisor#incarnation`. */
   readonly owner: string
   readonly board: BeatBoard
+  readonly tracer: Tracer
   readonly log: Logger
   readonly onError: (error: unknown) => void
   /** More threads than it can bear were ended and do not die: only the end of the process frees them. */
@@ -87,7 +89,7 @@ const SHORTEST_LOOK_MS = 500
 const LONGEST_LOOK_MS = 5000
 
 function sessions(options: ExecutorOptions, session: SessionConfig, host: SessionHost): QueueExecutor {
-  const { config, queue, queueConfig, owner, board, onError } = options
+  const { config, queue, queueConfig, owner, board, tracer, onError } = options
   const { silentAfterMs, launchTimeoutMs, orphans, concurrency } = queueConfig
   const { lines, metrics, socket } = host
   const executor = new SessionExecutor({
@@ -106,6 +108,7 @@ function sessions(options: ExecutorOptions, session: SessionConfig, host: Sessio
     link: (folder) => socket.link(folder),
     unlink: (folder) => socket.unlink(folder),
     monotonicMs: systemClock.monotonicMs,
+    tracer,
     events: {
       rolledBack: ({ id }, step, error) => {
         metrics.launchRolledBack(queue, step)

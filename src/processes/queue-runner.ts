@@ -6,6 +6,7 @@ import type { BeatBoard } from '../heartbeat/beat-board.js'
 import type { TerminateOrder } from '../heartbeat/sentinel-protocol.js'
 import { Service } from '../kernel/service.js'
 import type { Config, QueueConfig } from '../platform/config.js'
+import type { Tracing } from '../platform/otel-tracer.js'
 import type { Logger } from '../platform/pino-logger.js'
 import { systemClock } from '../platform/system-clock.js'
 import { type QueueExecutor, queueExecutor } from './executors.js'
@@ -24,6 +25,7 @@ export interface QueueRunnerOptions {
   readonly board: BeatBoard
   /** What sessions need of the supervisor; there when a queue of it has sessions. */
   readonly host: SessionHost | undefined
+  readonly tracing: Tracing
   readonly events: QueueWorkerEvents
   readonly onWornOut: (queue: string) => void
   readonly log: Logger
@@ -39,13 +41,14 @@ export class QueueRunner extends Service {
 
   constructor(options: QueueRunnerOptions) {
     super()
-    const { config, queue, queueConfig, index, board, events, log, host, owner, onWornOut } = options
+    const { config, queue, queueConfig, index, board, events, log, host, owner, tracing, onWornOut } = options
+    const { tracer } = tracing
     this.queue = queue
     this.#log = log
     this.#board = board
     this.#index = index
     const onError = (error: unknown) => events.error(queue, error)
-    this.#executor = queueExecutor({ config, queue, queueConfig, index, owner, board, log, onError, onWornOut, host })
+    this.#executor = queueExecutor({ config, queue, queueConfig, index, owner, board, tracer, log, onError, onWornOut, host })
     this.worker = new QueueWorker({
       queue,
       queueIndex: index,
@@ -60,6 +63,7 @@ export class QueueRunner extends Service {
       loop: board.loopWriter(index),
       executor: this.#executor.executor,
       clock: systemClock,
+      tracing,
       events,
     })
   }

@@ -8,7 +8,7 @@ import { BeatBoard } from '../heartbeat/beat-board.js'
 import { redisBeatWriter } from '../heartbeat/redis-heartbeats.js'
 import { sampleBeat } from '../heartbeat/sampler.js'
 import { Sentinel } from '../heartbeat/sentinel.js'
-import type { FromSentinel, SentinelData, TerminateOrder, ToSentinel } from '../heartbeat/sentinel-protocol.js'
+import type { FromSentinel, SentinelData, SentinelIdentity, TerminateOrder, ToSentinel } from '../heartbeat/sentinel-protocol.js'
 import { messageOf } from '../kernel/errors.js'
 import { connectRedis } from '../platform/redis.js'
 import { fleetKeys } from '../platform/redis-keys.js'
@@ -20,6 +20,7 @@ import { InspectorCapture } from '../stackdump/inspector-capture.js'
 import { DumpSocket } from '../stackdump/node-dump-socket.js'
 import { onWake } from '../stackdump/redis-dump-requests.js'
 import { saveDumps } from '../stackdump/redis-dumps.js'
+import { Outlook } from './outlook.js'
 
 /** An unanswered call must leave time for a new connection and another beat before silence means death. */
 const CALL_TIMEOUT_SHARE = 0.3
@@ -47,6 +48,8 @@ const redis = connectRedis(data.redisUrl, 'watch', {
 const board = new BeatBoard(data.handle, systemClock.monotonicMs)
 const { supervisor, incarnation, group, host, pid, prefix } = data
 const keys = fleetKeys(prefix)
+/** Its queues change while it runs, where a process watches workers that come and go. */
+let identity: SentinelIdentity = data
 
 const capture = new InspectorCapture({
   tids: (threadId) => board.threadTid(threadId),
@@ -73,26 +76,36 @@ function obey(text: string): boolean {
   return true
 }
 
+/** For those on this host who do not ask Redis how the process is. */
+const outlook = new Outlook({
+  data,
+  sample: (seq, now, pauses) =>
+    sampleBeat(board, identity, {
+      seq,
+      uptimeMs: process.uptime() * 1000,
+      wallNow: systemClock.now(),
+      monotonicNow: now,
+      pauses,
+    }),
+  post,
+  onError: (error) => sentinel.tell(error),
+})
+
 const sentinel = new Sentinel(
   {
-    sample: (seq, now, pauses) =>
-      sampleBeat(board, data, {
-        seq,
-        uptimeMs: process.uptime() * 1000,
-        wallNow: systemClock.now(),
-        monotonicNow: now,
-        pauses,
+    sample: outlook.sample,
+    sink: outlook.through(
+      redisBeatWriter(redis, {
+        prefix,
+        supervisor,
+        incarnation,
+        ...(group === undefined ? {} : { group }),
+        host,
+        pid,
+        timeoutMs,
+        queues: data.queues.map(({ name }) => name),
       }),
-    sink: redisBeatWriter(redis, {
-      prefix,
-      supervisor,
-      incarnation,
-      ...(group === undefined ? {} : { group }),
-      host,
-      pid,
-      timeoutMs,
-      queues: data.queues.map(({ name }) => name),
-    }),
+    ),
     reconnect: () => redis.disconnect(true),
     post,
     obey,
@@ -107,9 +120,13 @@ const sentinel = new Sentinel(
 )
 
 redis.on('ready', () => {
-  if (sentinel.state === 'idle') void sentinel.start()
+  if (sentinel.state === 'idle') void begin()
   else sentinel.kick()
 })
+
+async function begin(): Promise<void> {
+  if ((await outlook.listening) && sentinel.state === 'idle') await sentinel.start()
+}
 
 /** Before a thread is ended: what it does, and after it no more looks until it is gone, since they could swallow its end. */
 async function witness(order: TerminateOrder): Promise<void> {
@@ -148,5 +165,17 @@ async function leave(): Promise<void> {
 }
 
 parentPort?.on('message', (message: ToSentinel) => {
-  if (message.type === 'goodbye') leave().catch(trouble)
+  switch (message.type) {
+    case 'goodbye':
+      leave().catch(trouble)
+      break
+    case 'serve':
+      board.relayout(message.layout)
+      identity = { ...data, queues: message.queues }
+      sentinel.kick()
+      break
+    case 'metrics':
+      outlook.told(message.text)
+      break
+  }
 })

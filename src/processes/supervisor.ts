@@ -1,7 +1,7 @@
 /**
  * The supervisor process: takes jobs and runs them in threads. Its main thread runs no job code.
  *
- * Order of a start: store checked, name registered by the sentinel, threads, workers, reconcile loop. A stop goes the
+ * Order of a start: store checked, port taken and name registered by the sentinel, threads, workers, reconcile loop. A stop goes the
  * other way round: no more jobs are taken, what runs may finish within `drainMs`, the rest is handed back uncharged,
  * and the last thing said is goodbye, so that nobody calls a process dead that ended on purpose.
  */
@@ -11,12 +11,12 @@ import type { Redis } from 'ioredis'
 import { type DispatchMetrics, dispatchMetrics } from '../dispatch/prom-dispatch-metrics.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'
 import type { SentinelData, SupervisorOrder } from '../heartbeat/sentinel-protocol.js'
-import { type SupervisorServer, startSupervisorServer } from '../http/supervisor-server.js'
-import { messageOf, UserError } from '../kernel/errors.js'
+import { messageOf } from '../kernel/errors.js'
 import { Gatherer } from '../kernel/gatherer.js'
 import type { PollLoop } from '../kernel/poll-loop.js'
 import { Service } from '../kernel/service.js'
 import { type Config, slotsOf } from '../platform/config.js'
+import { openTracing, type Tracing } from '../platform/otel-tracer.js'
 import type { Logger } from '../platform/pino-logger.js'
 import { processRegistry } from '../platform/prom-metrics.js'
 import { checkRedis, connectRedis } from '../platform/redis.js'
@@ -25,10 +25,11 @@ import { VERSION } from '../platform/version.js'
 import { ownerName } from '../recovery/orphan-policy.js'
 import { RESETS_BY } from '../recovery/reset-policy.js'
 import { tickMsFor } from './executors.js'
+import { type Systemd, systemdOf } from './node-systemd-notify.js'
 import { QueueRunner } from './queue-runner.js'
 import { readSettings, wireReconcile } from './reconcile-wiring.js'
 import { type RecoveryLines, recoveryLines } from './recovery-lines.js'
-import { type SentinelHost, startSentinel } from './sentinel-host.js'
+import { type SentinelHost, startNamedSentinel } from '../heartbeat/node-sentinel-host.js'
 import { SessionHost } from './session-host.js'
 import { type RunnableQueue, requireRedisUrl, runnableQueues } from './supervised-queues.js'
 
@@ -48,8 +49,6 @@ export interface SupervisorOptions {
 /** How long a handler may go on after its signal aborted, milliseconds. */
 const ABORT_GRACE_MS = 1000
 const GOODBYE_TIMEOUT_MS = 2000
-/** Numbers tried after the host name when no name is configured. */
-const MAX_NAMES = 1000
 
 export class Supervisor extends Service {
   readonly incarnation = randomBytes(6).toString('hex')
@@ -59,12 +58,12 @@ export class Supervisor extends Service {
   readonly #metrics: DispatchMetrics
   readonly #lines: RecoveryLines
   readonly #errors: Gatherer
+  readonly #systemd: Systemd
   #name = ''
   #runners: QueueRunner[] = []
   #sentinel: SentinelHost | undefined
   #reconcile: PollLoop | undefined
   #host: SessionHost | undefined
-  #server: SupervisorServer | undefined
   #closeRedis: (() => void) | undefined
   #tick: NodeJS.Timeout | undefined
   #force: (() => void) | undefined
@@ -92,6 +91,8 @@ export class Supervisor extends Service {
       monotonicMs: systemClock.monotonicMs,
       say: (message, count) => options.log.warn({ event: 'error', count }, count > 1 ? `${message} (${count} times)` : message),
     })
+    const { monotonicMs } = systemClock
+    this.#systemd = systemdOf({ env: process.env, monotonicMs, onError: (message) => this.#errors.add(message) })
   }
 
   get name(): string {
@@ -100,28 +101,23 @@ export class Supervisor extends Service {
 
   /** The port of /livez, /readyz and /metrics, once started. */
   get port(): number | undefined {
-    return this.#server?.port
+    return this.#sentinel?.port
   }
 
   protected override async onStart(): Promise<void> {
     const { config, log } = this.#options
     const redisUrl = requireRedisUrl(config)
+    const tracing = await openTracing(config.telemetry)
     // Held back while Redis is away and never given up by itself, as the loop's probe shows how long it hangs.
     const redis = connectRedis(redisUrl, 'command', { onError: (error) => this.#errors.add(`Redis: ${error.message}`) })
     this.#closeRedis = () => redis.disconnect()
     await checkRedis(redis)
-    this.#server = await startSupervisorServer({
-      host: config.http.host,
-      port: config.supervisor.port,
-      isReady: () => this.#board.processState === 'running',
-      metrics: () => this.#metrics.registry.metrics(),
-    })
     this.#tick = setInterval(() => this.#board.mainTurned(), tickMsFor(config.heartbeat.loopBlockedMs))
     this.#sentinel = await this.#register(redisUrl)
     const settings = await readSettings(this.#queues)
     if (this.#queues.some(([, { session }]) => session)) this.#host = this.#sessionHost(redis)
     await this.#host?.socket.start()
-    await this.#startQueues(redisUrl, settings)
+    await this.#startQueues(redisUrl, settings, tracing)
     this.#reconcile = wireReconcile({
       config,
       queues: new Map(this.#queues),
@@ -138,32 +134,24 @@ export class Supervisor extends Service {
     })
     await this.#reconcile.start()
     this.#board.processState = 'running'
+    this.#systemd.ready()
     const serves = this.#queues.map(([queue]) => queue).join(', ')
     log.info({ event: 'started', supervisor: this.#name, port: this.port }, `supervisor ${this.#name} serves ${serves}`)
   }
 
   /** Takes the configured name, or the first free number after the host's name. */
   async #register(redisUrl: string): Promise<SentinelHost> {
-    const configured = this.#options.config.supervisor.name
-    const base =
-      hostname()
-        .replace(/[^A-Za-z0-9._-]/g, '-')
-        .slice(0, 48) || 'supervisor'
-    for (let number = 1; ; number += 1) {
-      this.#name = configured ?? `${base}-${number}`
-      try {
-        return await startSentinel({
-          data: this.#sentinelData(redisUrl),
-          onTerminate: (order) => this.#runners.find((runner) => runner.queue === order.queue)?.terminate(order),
-          onOrder: (order) => this.#obey(order),
-          onReplaced: this.#options.onReplaced,
-          onError: (message) => this.#errors.add(`sentinel: ${message}`),
-        })
-      } catch (error) {
-        const taken = error instanceof UserError && error.code === 'NAME_TAKEN'
-        if (!taken || configured !== undefined || number >= MAX_NAMES) throw error
+    return await startNamedSentinel(this.#options.config.supervisor.name, (name) => {
+      this.#name = name
+      return {
+        data: this.#sentinelData(redisUrl),
+        onTerminate: (order) => this.#runners.find((runner) => runner.queue === order.queue)?.terminate(order),
+        onOrder: (order) => this.#obey(order),
+        onReplaced: this.#options.onReplaced,
+        onError: (message) => this.#errors.add(`sentinel: ${message}`),
+        metrics: () => this.#metrics.registry.metrics(),
       }
-    }
+    })
   }
 
   #obey(order: SupervisorOrder): void {
@@ -199,6 +187,8 @@ export class Supervisor extends Service {
       handle: this.#board.handle,
       redisUrl,
       prefix: config.redis.prefix,
+      http: { host: config.supervisor.host, port: config.supervisor.port, again: false },
+      systemd: true,
     }
   }
 
@@ -218,7 +208,7 @@ export class Supervisor extends Service {
     })
   }
 
-  async #startQueues(redisUrl: string, settings: ReadonlyMap<string, string>): Promise<void> {
+  async #startQueues(redisUrl: string, settings: ReadonlyMap<string, string>, tracing: Tracing): Promise<void> {
     const { config, log } = this.#options
     const owner = this.#owner
     this.#runners = this.#queues.map(
@@ -233,6 +223,7 @@ export class Supervisor extends Service {
           redisUrl,
           board: this.#board,
           host: this.#host,
+          tracing,
           onWornOut: this.#options.onWornOut,
           log,
           events: {
@@ -259,6 +250,7 @@ export class Supervisor extends Service {
   protected override async onStop(): Promise<void> {
     const { log, config } = this.#options
     this.#board.processState = 'draining'
+    this.#systemd.stopping()
     if (this.#runners.length > 0) await this.#drain(config.supervisor.drainMs)
     await this.#reconcile?.stop()
     await Promise.all(this.#runners.map((runner) => runner.stop()))
@@ -267,7 +259,6 @@ export class Supervisor extends Service {
     this.#lines.flush()
     await this.#sentinel?.goodbye(GOODBYE_TIMEOUT_MS)
     await this.#sentinel?.terminate()
-    await this.#server?.close()
     clearInterval(this.#tick)
     this.#closeRedis?.()
     if (this.#name !== '') log.info({ event: 'stopped', supervisor: this.#name }, `supervisor ${this.#name} stopped`)

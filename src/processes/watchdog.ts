@@ -4,11 +4,13 @@ import { hostname } from 'node:os'
 import type { Redis } from 'ioredis'
 import { Dispatcher } from '../dispatcher.js'
 import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
+import { brokenRoutes } from '../http/broken-routes.js'
 import { addBullBoard } from '../http/bull-board.js'
 import { addDashboard } from '../http/dashboard-files.js'
 import { addEvents } from '../http/events.js'
 import { addHistory } from '../http/history.js'
 import { readModel } from '../http/read-model.js'
+import { redisFleetGauges } from '../http/redis-fleet-gauges.js'
 import { redisFleetSource } from '../http/redis-fleet-source.js'
 import { redisTransitionTail } from '../http/redis-transition-tail.js'
 import type { RouteDeps } from '../http/routes.js'
@@ -16,6 +18,7 @@ import { type HttpServer, startHttpServer } from '../http/server.js'
 import { messageOf, UserError } from '../kernel/errors.js'
 import { within } from '../kernel/within.js'
 import type { Config, QueueConfig } from '../platform/config.js'
+import { openTracing } from '../platform/otel-tracer.js'
 import { createLogger } from '../platform/pino-logger.js'
 import { processRegistry } from '../platform/prom-metrics.js'
 import { connectRedis } from '../platform/redis.js'
@@ -29,6 +32,7 @@ import { redisIncidents } from '../watchdog/redis-incidents.js'
 import { redisHints, redisWatchStore } from '../watchdog/redis-watch-store.js'
 import type { LineLog } from '../watchdog/report.js'
 import { WatchLoop } from '../watchdog/watch-loop.js'
+import { type WatchdogSigns, watchdogSigns } from './watchdog-signs.js'
 
 /** When a queue is in no config, milliseconds: CONTRACT's defaults. */
 const DEFAULT_NO_WORKER_AFTER_MS = 30_000
@@ -47,6 +51,8 @@ export interface WatchdogDeps {
   readonly clock?: typeof systemClock
   /** Default: host name and pid. */
   readonly id?: string
+  /** Between two signs to watchdog.deadmanUrl, milliseconds. Default: as documented. */
+  readonly deadmanIntervalMs?: number
 }
 
 export interface RunningWatchdog {
@@ -62,6 +68,8 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
   const url = config.redis.url
   if (url === undefined)
     throw new UserError('REDIS_MISSING', 'redis.url: not set; set REDIS_URL or --redis, or use "unstuck up"')
+  // It adds jobs at others' wish, and had better refuse now than each of them.
+  await openTracing(config.telemetry)
   const id = deps.id ?? `${hostname()}-${process.pid}`
   const log = deps.log ?? createLogger({ ...config.log, role: 'watchdog', name: id })
   const clock = deps.clock ?? systemClock
@@ -76,6 +84,11 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
   const incidents = redisIncidents(redis, keys)
   const metrics = promWatchdogMetrics(processRegistry({ role: 'watchdog', version: VERSION }), queues)
   const { timeoutMs } = config.heartbeat
+  const signs = watchdogSigns({
+    ...{ config, watchdogId: id, log, deadmanIntervalMs: deps.deadmanIntervalMs },
+    monotonicMs: () => clock.monotonicMs(),
+    view: () => loop.view,
+  })
   const loop = new WatchLoop({
     watchdogId: id,
     clock,
@@ -94,11 +107,12 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
     }),
     hints: redisHints(subscriber, keys),
     ...(config.watchdog.dumpOnStuck ? { dumps: dumpAsker({ redis, keys, metrics, log }) } : {}),
-    telemetry: metrics,
+    telemetry: signs.through(metrics),
     newId: () => randomUUID(),
     thresholdsOf: (queue) => thresholdsOf(config, config.queues[queue]),
   })
   const model = readModel(redisFleetSource(askedRedis, config.redis), clock, queues)
+  const gauges = redisFleetGauges(askedRedis, config.redis, queues)
   const dispatcher = new Dispatcher(config, { readModel: model, ...ORDER_LIMITS })
   const disconnect = async () => {
     for (const connection of [redis, askedRedis, subscriber, reader]) connection.disconnect()
@@ -110,10 +124,11 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
       readModel: model,
       recent: (limit) => redisIncidents(askedRedis, keys).recent(limit),
       watch: () => loop.view,
-      metrics: (fleet, redisUp) => metricsText(metrics, fleet, redisUp),
+      signOfLife: () => askedRedis.ping(),
+      metrics: async (redisUp) => metricsText(metrics, await gauges(), redisUp),
       pollStaleThresholdMs: config.loops.pollStaleThresholdMs,
     }
-    const http = await startHttpServer(config.http, routes, (server) => {
+    const http = await startHttpServer({ ...config.http, onBroken: brokenRoutes(log, clock.monotonicMs) }, routes, (server) => {
       const tail = redisTransitionTail({ reader, redis: askedRedis, keys })
       addEvents(server, { tail, readModel: model, watch: () => loop.view })
       addHistory(server, { readModel: model, clock })
@@ -123,7 +138,8 @@ export async function startWatchdog(config: Config, deps: WatchdogDeps = {}): Pr
     // A first look that fails for want of a connection would count as an outage, and cost a timeout of judging.
     await within(whenReady(redis), FIRST_CONNECTION_MS)
     await loop.start()
-    return { id, address: http.address, stop: () => stopAll(http, loop, disconnect) }
+    signs.ready()
+    return { id, address: http.address, stop: () => stopAll(signs, http, loop, disconnect) }
   } catch (error) {
     await disconnect()
     throw error
@@ -140,7 +156,13 @@ function whenReady(redis: Redis): Promise<void> {
   return new Promise((resolve) => redis.once('ready', () => resolve()))
 }
 
-async function stopAll(http: HttpServer, loop: WatchLoop, disconnect: () => Promise<void>): Promise<void> {
+async function stopAll(
+  signs: WatchdogSigns,
+  http: HttpServer,
+  loop: WatchLoop,
+  disconnect: () => Promise<void>,
+): Promise<void> {
+  signs.stopping()
   await http.stop()
   await loop.stop()
   await disconnect()
@@ -148,7 +170,7 @@ async function stopAll(http: HttpServer, loop: WatchLoop, disconnect: () => Prom
 
 async function metricsText(metrics: WatchdogMetrics, ...shown: Parameters<WatchdogMetrics['show']>) {
   metrics.show(...shown)
-  return { contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }
+  return { contentType: metrics.registry.contentType, text: await metrics.text() }
 }
 
 function thresholdsOf(config: Config, queue: QueueConfig | undefined): QueueThresholds {

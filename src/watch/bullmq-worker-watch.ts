@@ -4,11 +4,12 @@
  * It looks on: every call is passed through as it is, with its result and its error, and nothing in how jobs are taken, run
  * or ended changes. What it writes goes to the board; the sentinel tells the rest of the world.
  */
-import { FetchProgress } from '../dispatch/fetch-progress.js'
+import type { LoopState } from '../heartbeat/beat.js'
 import type { Phase } from '../heartbeat/beat-board.js'
 import { UserError } from '../kernel/errors.js'
 import { internalsOf, type WatchableWorker, type WorkerInternals } from './bullmq-internals.js'
 import { connectionUrl } from './connection-url.js'
+import { FetchTally } from './fetch-tally.js'
 import type { Place } from './membership.js'
 import { ownMembership, type ProcessOptions } from './node-membership.js'
 import { type GiveBack, givenBack, shadow } from './shadow.js'
@@ -72,10 +73,10 @@ function begin(given: WatchableWorker, options: WatchOptions): Watch {
   })
   // Who does not await it is told through onError.
   place.ready.catch(() => undefined)
-  const progress = new FetchProgress(place.board, place.writer)
+  const tally = new FetchTally(place.writer, () => place.board.stamp())
   const jobs = new WatchedJobs(worker, place)
-  const giveBack = givenBack([...seeCalls(worker, store, progress), ...jobs.see(store)])
-  const states = new WorkerStates(worker, place, progress, jobs)
+  const giveBack = givenBack([...seeCalls(worker, store, tally), ...jobs.see(store)])
+  const states = new WorkerStates(worker, place, tally, jobs)
   onTick = () => states.look()
   states.look()
   let ended: Promise<void> | undefined
@@ -104,18 +105,14 @@ function begin(given: WatchableWorker, options: WatchOptions): Watch {
 /** Calls that may bring the next job, by BullMQ's names. */
 const FETCHES: readonly Phase[] = ['moveToActive', 'moveToFinished', 'moveToDelayed', 'retryJob']
 
-function seeCalls(worker: WorkerInternals, store: object, progress: FetchProgress): GiveBack[] {
+function seeCalls(worker: WorkerInternals, store: object, tally: FetchTally): GiveBack[] {
   const { waiting } = worker
-  // One that went out before we looked.
-  if (waiting) {
-    const call = progress.begin('waitForJob', MAX_BLOCK_MS)
-    const end = () => progress.end(call)
-    waiting.then(end, end)
-  }
+  // One that went out before we looked; its outcome is BullMQ's business.
+  if (waiting) void tally.block(MAX_BLOCK_MS, () => waiting).catch(() => undefined)
   return [
     shadow(worker, 'waitForJob', (wait) => (...args) => {
       const limitMs = Math.max(1, Math.min(MAX_BLOCK_MS, worker.getBlockTimeout(Number(args.at(-1))) * 1000))
-      return progress.watch('waitForJob', limitMs, () => wait(...args) as Promise<unknown>)
+      return tally.block(limitMs, () => wait(...args) as Promise<unknown>)
     }),
     ...FETCHES.map((phase) =>
       shadow(
@@ -123,7 +120,7 @@ function seeCalls(worker: WorkerInternals, store: object, progress: FetchProgres
         phase,
         (call) =>
           (...args) =>
-            progress.watch(phase, 0, () => call(...args) as Promise<unknown>),
+            tally.watch(phase, () => call(...args) as Promise<unknown>),
       ),
     ),
   ]
@@ -133,16 +130,16 @@ function seeCalls(worker: WorkerInternals, store: object, progress: FetchProgres
 class WorkerStates {
   readonly #worker: WorkerInternals
   readonly #place: Place
-  readonly #progress: FetchProgress
+  readonly #tally: FetchTally
   readonly #jobs: WatchedJobs
-  #state: 'starting' | 'polling' | 'paused' | 'closing' = 'starting'
+  #state: LoopState = 'starting'
   #limitUntil = 0
   #lingers = false
 
-  constructor(worker: WorkerInternals, place: Place, progress: FetchProgress, jobs: WatchedJobs) {
+  constructor(worker: WorkerInternals, place: Place, tally: FetchTally, jobs: WatchedJobs) {
     this.#worker = worker
     this.#place = place
-    this.#progress = progress
+    this.#tally = tally
     this.#jobs = jobs
   }
 
@@ -151,23 +148,30 @@ class WorkerStates {
     this.#place.setSlots(concurrency)
     this.#jobs.look()
     if (closing) this.#closing()
-    else if (paused) this.#enter('paused', () => this.#progress.pause())
-    else if (running) this.#enter('polling', () => this.#progress.resume())
-    if (limitUntil > this.#limitUntil && limitUntil > Date.now()) this.#progress.limitedFor(limitUntil - Date.now())
-    this.#limitUntil = limitUntil
+    else if (paused) this.#enter('paused')
+    else if (limitUntil > Date.now()) this.#limited(limitUntil)
+    // A main loop that has ended by itself stays `polling`: it ought to.
+    else if (running || this.#state === 'limited') this.#enter('polling')
+    this.#tally.tick()
   }
 
-  #enter(state: 'polling' | 'paused' | 'closing', enter: () => void): void {
+  #enter(state: LoopState): void {
     if (this.#state === state) return
     this.#state = state
-    enter()
+    this.#place.writer.state(state)
+  }
+
+  #limited(until: number): void {
+    if (until !== this.#limitUntil) this.#place.writer.limitedFor(until - Date.now())
+    this.#limitUntil = until
+    this.#enter('limited')
   }
 
   /** A close waits for jobs as long as they take; what it does after the last is to be over soon. */
   #closing(): void {
-    this.#enter('closing', () => this.#progress.drain())
+    this.#enter('draining')
     if (this.#lingers || this.#jobs.size > 0) return
     this.#lingers = true
-    this.#progress.begin('close', 0)
+    this.#tally.hang('close')
   }
 }

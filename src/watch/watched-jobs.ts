@@ -1,22 +1,33 @@
 /**
- * The running jobs of one watched worker: each has a cell on the board from the call of its processor to its end, with its
- * lock's age. A processor of the same process shows its steps and heartbeats (`unstuck/handler`), a sandboxed one only the
- * child that it runs in.
+ * The running jobs of one watched worker, with their locks' ages. A processor of the same process shows its steps and
+ * heartbeats (`unstuck/handler`), a sandboxed one only the child that it runs in.
+ *
+ * A job gets its cell on the board when its processor is called, or, when there are many of them, at the next tick: one that
+ * is over before then costs a note in a table, and nobody would have seen it.
  */
 import { ThreadContext } from '../dispatch/thread-context.js'
 import type { ThreadLogLine, ThreadTask } from '../dispatch/thread-protocol.js'
-import { runAsCurrent } from '../kernel/current-job.js'
+import { canFindJobs, runAsCurrent } from '../kernel/current-job.js'
 import type { LookJob } from '../stackdump/thread-look.js'
 import type { ProcessedJob, WorkerInternals } from './bullmq-internals.js'
 import { showOnMain } from './main-look.js'
 import type { Place } from './membership.js'
 import { type GiveBack, shadow } from './shadow.js'
 
+/** So many jobs between two ticks are seen at once; that one of them blocks the event loop is known by name. */
+const SEEN_AT_ONCE = 20
+
 interface WatchedJob {
-  readonly task: ThreadTask
-  readonly context: ThreadContext
+  readonly given: ProcessedJob
+  shown?: Shown
   /** Sandboxed: the child process or thread, once it is there. */
   child?: Child
+}
+
+/** What stands on the board. */
+interface Shown {
+  readonly task: ThreadTask
+  readonly context: ThreadContext
 }
 
 /** BullMQ's child, as far as it tells how it is. */
@@ -35,15 +46,21 @@ export class WatchedJobs {
   readonly #hide: GiveBack
   /** The job whose processor is being called, in this very turn. */
   #calling: WatchedJob | undefined
+  #seenAtOnce = 0
 
   constructor(worker: WorkerInternals, place: Place) {
     this.#worker = worker
     this.#place = place
     for (const id of worker.lockManager?.trackedJobs?.keys() ?? []) {
-      const job = this.#claim({ id, name: '', data: undefined, attemptsMade: 0 })
-      if (job) this.#found.set(id, job)
+      const job: WatchedJob = { given: { id, name: '', data: undefined, attemptsMade: 0 } }
+      this.#show(job)
+      this.#found.set(id, job)
     }
-    this.#hide = showOnMain(() => [...this.#running.values()].map(({ context }): LookJob => context.look()))
+    this.#hide = showOnMain(() =>
+      [...this.#running.values()].map(
+        ({ given, shown }): LookJob => shown?.context.look() ?? { id: given.id ?? '', steps: [] },
+      ),
+    )
   }
 
   get size(): number {
@@ -53,9 +70,9 @@ export class WatchedJobs {
   /** @param store where the worker renews its locks */
   see(store: object): GiveBack[] {
     const { childPool } = this.#worker
-    const onProgress = (job: { readonly id?: string }) => {
-      const running = this.#running.get(job.id ?? '')
-      if (running) this.#place.board.jobAlive(running.task)
+    const onProgress = (given: { readonly id?: string }) => {
+      const shown = this.#running.get(given.id ?? '')?.shown
+      if (shown) this.#place.board.jobAlive(shown.task)
     }
     this.#worker.on('progress', onProgress)
     return [
@@ -80,14 +97,16 @@ export class WatchedJobs {
 
   /** Passes on what the processor gives, as it gives it. */
   #run(given: ProcessedJob, call: () => unknown): unknown {
-    const job = this.#claim(given)
-    if (!job) return call()
-    const { id } = job.task
+    const job: WatchedJob = { given }
+    const { id = '' } = given
     this.#running.set(id, job)
+    this.#seenAtOnce += 1
+    const canBeFound = canFindJobs()
+    if (this.#seenAtOnce <= SEEN_AT_ONCE || canBeFound || this.#worker.childPool) this.#show(job)
     this.#calling = job
     const end = () => this.#end(this.#running, id, job)
     try {
-      const result = runAsCurrent(job.context, call)
+      const result = canBeFound && job.shown ? runAsCurrent(job.shown.context, call) : call()
       if (result instanceof Promise) result.then(end, end)
       else end()
       return result
@@ -99,12 +118,13 @@ export class WatchedJobs {
     }
   }
 
-  /** @returns undefined when the board is full: it runs unseen */
-  #claim({ id = '', name, data, attemptsMade, attemptsStarted = 0 }: ProcessedJob): WatchedJob | undefined {
+  /** When the board is full it runs unseen. */
+  #show(job: WatchedJob): void {
     const { board, queueIndex } = this.#place
+    const { id = '', name, data, attemptsMade, attemptsStarted = 0 } = job.given
     const attempt = attemptsMade + 1
     const ref = board.claimJob(queueIndex, id, attempt, attemptsStarted)
-    if (!ref) return undefined
+    if (!ref) return
     const task: ThreadTask = {
       ...ref,
       id,
@@ -117,11 +137,11 @@ export class WatchedJobs {
     }
     if (this.#worker.childPool) board.jobAlone(ref)
     else board.jobOnMain(ref)
-    return { task, context: new ThreadContext(board, task, discard) }
+    job.shown = { task, context: new ThreadContext(board, task, discard) }
   }
 
   #end(among: Map<string, WatchedJob>, id: string, job: WatchedJob): void {
-    this.#place.board.freeJob(job.task)
+    if (job.shown) this.#place.board.freeJob(job.shown.task)
     // Taken again meanwhile, it is another run's.
     if (among.get(id) === job) among.delete(id)
   }
@@ -132,8 +152,8 @@ export class WatchedJobs {
     const refused = await extend()
     const lost = new Set(Array.isArray(refused) ? refused : [])
     for (const id of ids) {
-      const job = this.#running.get(id) ?? this.#found.get(id)
-      if (job && !lost.has(id)) board.jobLocked(job.task, since)
+      const shown = (this.#running.get(id) ?? this.#found.get(id))?.shown
+      if (shown && !lost.has(id)) board.jobLocked(shown.task, since)
     }
     return refused
   }
@@ -152,14 +172,16 @@ export class WatchedJobs {
     })
   }
 
-  #step({ task }: WatchedJob, name: string): void {
+  #step({ shown }: WatchedJob, name: string): void {
     const { board } = this.#place
-    board.jobStep(task, name, board.stamp())
+    if (shown) board.jobStep(shown.task, name, board.stamp())
   }
 
-  /** At each tick: children that are gone, and jobs that were there before us and have ended. */
+  /** At each tick: jobs that were not shown yet, children that are gone, and jobs that were there before us and have ended. */
   look(): void {
+    this.#seenAtOnce = 0
     for (const job of this.#running.values()) {
+      if (!job.shown) this.#show(job)
       const { child } = job
       if (!child || (child.exitCode ?? child.signalCode ?? undefined) === undefined) continue
       delete job.child

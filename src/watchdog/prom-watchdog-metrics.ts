@@ -4,23 +4,17 @@
  */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { CAUSES, type Cause, type SubjectKind } from '../heartbeat/beat.js'
+import type { LoopLag, SupervisorLags } from '../heartbeat/beat-lags.js'
 import type { QueueFacts } from '../heartbeat/queue-facts.js'
+import { FreshGauge, labelText, textOf } from '../platform/prom-series.js'
+import { bounded, MOST_QUEUES, MOST_SERIES } from './bounded.js'
 import { DUMP_OUTCOMES, type DumpOutcome } from './dump-note.js'
 import type { Incident } from './incident.js'
 import type { WatchTelemetry } from './watch-loop.js'
 
 /** What the gauges show; read at the scrape. */
 export interface FleetGauges {
-  readonly supervisors: readonly {
-    readonly name: string
-    readonly heartbeatAgeMs: number
-    readonly loops: readonly {
-      readonly loop: string
-      readonly queue?: string
-      readonly lagMs: number
-      readonly stale: boolean
-    }[]
-  }[]
+  readonly supervisors: readonly SupervisorLags[]
   readonly queues: readonly QueueFacts[]
   readonly incidents: readonly Incident[]
 }
@@ -30,6 +24,8 @@ export interface WatchdogMetrics extends WatchTelemetry {
   dumpAsked(outcome: DumpOutcome): void
   /** Fills the gauges. @param fleet undefined: unknown now; what was shown before is taken away rather than repeated */
   show(fleet: FleetGauges | undefined, redisUp: boolean): void
+  /** What it shows, in the text format. */
+  text(): Promise<string>
 }
 
 const kindOf: Readonly<Record<Cause, SubjectKind>> = {
@@ -56,6 +52,7 @@ export function promWatchdogMetrics(registry: Registry, queues: readonly string[
   showStart(gauges, queues)
   return {
     registry,
+    text: () => textOf(registry),
     cycleEnded(durationMs) {
       counts.cycle.observe(durationMs / 1000)
       counts.lastCycle.set(Date.now() / 1000)
@@ -73,7 +70,7 @@ export function promWatchdogMetrics(registry: Registry, queues: readonly string[
       for (const gauge of Object.values(gauges)) gauge.reset()
       showStart(gauges, queues)
       gauges.redisUp.set(redisUp ? 1 : 0)
-      if (fleet) showFleet(gauges, fleet)
+      if (fleet) showFleet(gauges, fleet, queues)
     },
   }
 }
@@ -121,14 +118,12 @@ type Gauges = ReturnType<typeof gaugesOf>
 function gaugesOf(registry: Registry) {
   const gauge = <L extends string>(name: string, help: string, labelNames: L[]) =>
     new Gauge<L>({ name: `unstuck_${name}`, help, labelNames, registers: [registry] })
+  const fresh = (name: string, help: string) => new FreshGauge(registry, `unstuck_${name}`, help)
   return {
-    pollLag: gauge('poll_lag_seconds', 'How long a loop has made no progress, past what it may block for', [
-      'supervisor',
-      'loop',
-      'queue',
-    ]),
-    pollStale: gauge('poll_stale', '1 while a loop is past its threshold', ['supervisor', 'loop', 'queue']),
-    heartbeatAge: gauge('heartbeat_age_seconds', 'Age of the last beat', ['supervisor']),
+    pollLag: fresh('poll_lag_seconds', 'How long a loop has made no progress, past what it may block for'),
+    pollStale: fresh('poll_stale', '1 while a loop is past its threshold'),
+    heartbeatAge: fresh('heartbeat_age_seconds', 'Age of the last beat'),
+    seriesDropped: gauge('series_dropped', 'Supervisors, loops and queues beyond what is shown here', ['of']),
     stuck: gauge('stuck', 'Open incidents', ['subject_kind', 'cause']),
     queueJobs: gauge('queue_jobs', 'Jobs in a queue by state', ['queue', 'state']),
     oldestWaiting: gauge('queue_oldest_waiting_seconds', 'Age of the job that is next in line', ['queue']),
@@ -142,6 +137,7 @@ function gaugesOf(registry: Registry) {
 
 function showStart(gauges: Gauges, queues: readonly string[]): void {
   for (const cause of CAUSES) gauges.stuck.set({ subject_kind: kindOf[cause], cause }, 0)
+  for (const of of ['supervisors', 'loops', 'queues']) gauges.seriesDropped.set({ of }, 0)
   for (const queue of queues) for (const gauge of ofQueues(gauges)) gauge.set({ queue }, 0)
 }
 
@@ -150,26 +146,51 @@ function ofQueues({ queueStuck, jobsExhausted, breakerOpen }: Gauges) {
   return [queueStuck, jobsExhausted, breakerOpen]
 }
 
-function showFleet(gauges: Gauges, { supervisors, queues, incidents }: FleetGauges): void {
-  for (const { name: supervisor, heartbeatAgeMs, loops } of supervisors) {
-    gauges.heartbeatAge.set({ supervisor }, heartbeatAgeMs / 1000)
-    for (const { loop, queue = '', lagMs, stale } of loops) {
-      gauges.pollLag.set({ supervisor, loop, queue }, lagMs / 1000)
-      gauges.pollStale.set({ supervisor, loop, queue }, stale ? 1 : 0)
-    }
-  }
-  for (const facts of queues) {
-    const { queue, waiting, active, delayed, completed, failed } = facts
-    for (const [state, jobs] of Object.entries({ waiting, active, delayed, completed, failed }))
-      gauges.queueJobs.set({ queue, state }, jobs)
-    gauges.oldestWaiting.set({ queue }, Math.max(0, facts.headAgeMs ?? 0) / 1000)
-    gauges.eligibleWorkers.set({ queue }, facts.eligible)
-    gauges.queueStuck.set({ queue }, 0)
-    gauges.jobsExhausted.set({ queue }, facts.exhausted)
-    gauges.breakerOpen.set({ queue }, facts.breakersOpen.length)
-  }
+function showFleet(gauges: Gauges, { supervisors, queues, incidents }: FleetGauges, configured: readonly string[]): void {
+  showSupervisors(gauges, supervisors)
+  const first = new Set(configured)
+  const { kept, dropped } = bounded(queues, MOST_QUEUES, ({ queue, waiting, active }) =>
+    first.has(queue) ? Number.POSITIVE_INFINITY : waiting + active,
+  )
+  gauges.seriesDropped.set({ of: 'queues' }, dropped)
+  for (const facts of kept) showQueue(gauges, facts)
+  const shown = new Set(kept.map(({ queue }) => queue))
   for (const { subjectKind, cause, queue } of incidents) {
     gauges.stuck.inc({ subject_kind: subjectKind, cause })
-    if (subjectKind === 'queue' && queue !== undefined) gauges.queueStuck.set({ queue }, 1)
+    if (subjectKind === 'queue' && queue !== undefined && shown.has(queue)) gauges.queueStuck.set({ queue }, 1)
   }
+}
+
+/** Beyond the bound the troubled stay: the most silent supervisors, the loops that are stale or furthest behind. */
+function showSupervisors(gauges: Gauges, supervisors: readonly SupervisorLags[]): void {
+  const beating = bounded(supervisors, MOST_SERIES, ({ heartbeatAgeMs }) => heartbeatAgeMs)
+  for (const { name, heartbeatAgeMs } of beating.kept) {
+    gauges.heartbeatAge.set(labelText({ supervisor: name }), heartbeatAgeMs / 1000)
+  }
+  const loops = bounded(
+    supervisors.flatMap(({ name, loops: own }) => own.map((lag) => ({ name, lag }))),
+    MOST_SERIES,
+    ({ lag: [, , lagMs, stale] }) => (stale ? Number.MAX_SAFE_INTEGER : lagMs),
+  )
+  for (const { name, lag } of loops.kept) showLoop(gauges, name, lag)
+  gauges.seriesDropped.set({ of: 'supervisors' }, beating.dropped)
+  gauges.seriesDropped.set({ of: 'loops' }, loops.dropped)
+}
+
+function showLoop({ pollLag, pollStale }: Gauges, supervisor: string, [loop, queue, lagMs, stale]: LoopLag): void {
+  const labels = labelText({ supervisor, loop, queue })
+  pollLag.set(labels, lagMs / 1000)
+  pollStale.set(labels, stale)
+}
+
+function showQueue(gauges: Gauges, facts: QueueFacts): void {
+  const { queue, waiting, active, delayed, completed, failed } = facts
+  for (const [state, jobs] of Object.entries({ waiting, active, delayed, completed, failed })) {
+    gauges.queueJobs.set({ queue, state }, jobs)
+  }
+  gauges.oldestWaiting.set({ queue }, Math.max(0, facts.headAgeMs ?? 0) / 1000)
+  gauges.eligibleWorkers.set({ queue }, facts.eligible)
+  gauges.queueStuck.set({ queue }, 0)
+  gauges.jobsExhausted.set({ queue }, facts.exhausted)
+  gauges.breakerOpen.set({ queue }, facts.breakersOpen.length)
 }

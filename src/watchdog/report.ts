@@ -70,7 +70,7 @@ function whereabouts(incident: Incident): string {
 function doing({ subjectKind, phase, stepMs, jobId, attempt }: Incident): string {
   const job = jobId === undefined || subjectKind === 'job' ? '' : ` of job ${jobId}`
   const tried = attempt === undefined || attempt < 2 ? '' : `, attempt ${attempt}`
-  if (phase === undefined) return job === '' ? tried : `, in job ${jobId}${tried}`
+  if (phase === undefined || phase === '') return job === '' ? tried : `, in job ${jobId}${tried}`
   return `, in ${phase}${stepMs === undefined ? '' : ` (${age(stepMs)})`}${job}${tried}`
 }
 

@@ -273,7 +273,7 @@ describe('beat writer', () => {
       queues: [],
       ...who,
     })
-  const beatOf = (seq: number) => ({ seq, queues: [] }) as never
+  const beatOf = (seq: number) => ({ seq, queues: [], loops: [] }) as never
 
   it('A12 a beat that bears an older generation is refused, and changes nothing', async () => {
     const old = writer('i1')

@@ -44,7 +44,8 @@ export function testConfig({ redisUrl, http = {} }: { redisUrl: string; http?: P
       deadmanUrl: undefined,
     },
     http: { host: '127.0.0.1', port: 0, token: undefined, readToken: undefined, openMetrics: false, ...http },
-    supervisor: { name: undefined, group: undefined, port: 0, drainMs: 1000, runtimeDir: '/nowhere' },
+    supervisor: { name: undefined, group: undefined, host: '127.0.0.1', port: 0, drainMs: 1000, runtimeDir: '/nowhere' },
     log: { level: 'silent', format: 'json' },
+    telemetry: { tracing: false },
   }
 }

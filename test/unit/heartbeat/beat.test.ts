@@ -72,6 +72,16 @@ describe('staleness of a loop', () => {
     expect(at(65_001)).toMatchObject([{ cause: 'poll_stale', ageMs: 60_001 }])
   })
 
+  it('A9 a loop at rest names what was last as that, and not as what it hangs in', () => {
+    const phase = (changes: object) =>
+      lateIn(setup({ loops: [{ ...LOOP, state: 'polling', cycles: 5, inFlight: false, ageMs: 60_001, ...changes }] }))[0]?.phase
+    expect([phase({ inFlight: true }), phase({}), phase({ phase: '' })]).toEqual([
+      'moveToActive',
+      'rest after moveToActive',
+      'rest',
+    ])
+  })
+
   it.each(['starting', 'full', 'paused', 'draining', 'stopped'] as const)('A6 at rest while %s it is never late', (state) => {
     const beat = setup({ loops: [{ ...LOOP, state, cycles: 5, inFlight: false, ageMs: 1e9 }] })
     expect(lateIn(beat)).toEqual([])

@@ -54,6 +54,7 @@ describe('config defaults', () => {
     expect(config.supervisor).toEqual({
       name: undefined,
       group: undefined,
+      host: '127.0.0.1',
       port: 7374,
       drainMs: 30_000,
       runtimeDir: join(process.cwd(), '.unstuck/run'),
@@ -394,6 +395,13 @@ describe('config sources', () => {
     }
   })
 
+  it('a supervisor listens where the watchdog does unless told otherwise, and anywhere without a token', async () => {
+    const { load } = setup()
+    expect((await load({ env: { UNSTUCK_HOST: '127.0.0.2' } })).supervisor.host).toBe('127.0.0.2')
+    const { supervisor, http } = await load({ env: { UNSTUCK_SUPERVISOR_HOST: '0.0.0.0' } })
+    expect([supervisor.host, http.host, http.token]).toEqual(['0.0.0.0', '127.0.0.1', undefined])
+  })
+
   it('variables of queues apply to every queue, over what the file says', async () => {
     const { write, load } = setup()
     write(
@@ -493,6 +501,6 @@ describe('configKeys', () => {
     expect(keys.get('http.token')).toMatchObject({ secret: true, default: 'none' })
     expect(keys.get('queues.NAME.session.env')).toMatchObject({ secret: true, default: '{}' })
     expect(keys.get('queues.NAME.session.workspace.git')?.default).toBe('none: a fresh folder')
-    expect(keys.size).toBe(58)
+    expect(keys.size).toBe(59)
   })
 })

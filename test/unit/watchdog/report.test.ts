@@ -29,6 +29,11 @@ describe('the log lines of an incident', () => {
     expect(lineOf(stuck(incident), 'w').message).toBe('STUCK s: thread_blocked for 999 ms, in job 17')
   })
 
+  it('a loop without a word for what it does is said without one', () => {
+    const incident = incidentOf({ subjectKind: 'loop', subject: 's', cause: 'poll_stale', ageMs: 999, phase: '' })
+    expect(lineOf(stuck(incident), 'w').message).toBe('STUCK s: poll_stale for 999 ms')
+  })
+
   it('has exactly the fields of the contract, and only those that are known', () => {
     const incident = incidentOf({
       queue: 'img',
