@@ -36,14 +36,14 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** A file that starts so talks to that technology; the others of its slice do not know it. */
-const adapter = /^(bullmq|redis|piscina|git|child|pino|prom|inspector|node)-/
+const adapter = /^(bullmq|redis|piscina|git|child|pino|prom|otel|inspector|node)-/
 
 /** Slices whose files are at the edge anyway. */
 const edges = new Set(['platform', 'processes', 'cli', 'http', 'watch', 'top'])
 
 /** Parts of Node that reach outside the program, and packages that do. */
 const reachesOut =
-  /^(node:(fs|net|http|https|dgram|tls|child_process|cluster|worker_threads|inspector|readline|dns)\b|ioredis|bullmq|piscina|pino|prom-client|fastify|commander)/
+  /^(node:(fs|net|http|https|dgram|tls|child_process|cluster|worker_threads|inspector|readline|dns)\b|ioredis|bullmq|piscina|pino|prom-client|fastify|commander|@opentelemetry)/
 
 const MAX_LINES = 400
 const LONG_LINES = 300

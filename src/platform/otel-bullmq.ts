@@ -3,7 +3,7 @@
  *
  * They are made with the copy of the API that this process has. bullmq-otel asks for a range of its own, and npm may give
  * it a newer copy, which does not see the SDK: its spans would be lost without a word (1.10.0 beside an SDK for 1.9).
- * They are about jobs: of every idle fetch and lock renewal it would make a trace, seconds apart for ever.
+ * They are about jobs: of every renewal of locks, and of every pause and close, it would make a trace.
  * And they hold no job data: it would write the result of each job into its span.
  */
 import type { Context } from '@opentelemetry/api'

@@ -21,7 +21,10 @@ import { Dispatcher } from '../../src/dispatcher.js'
 import { BeatBoard } from '../../src/heartbeat/beat-board.js'
 import { parseConfig } from '../../src/platform/config-parse.js'
 import { openTracing } from '../../src/platform/otel-tracer.js'
+import { queueKeys } from '../../src/platform/redis-keys.js'
 import { systemClock } from '../../src/platform/system-clock.js'
+import { deferred } from '../support/deferred.js'
+import { recordOf } from '../support/fake-sessions.js'
 import { scene, unstuck, until } from '../support/processes.js'
 import { startTestRedis } from '../support/redis.js'
 import { sessionRunSetup } from '../support/session-runs.js'
@@ -50,10 +53,10 @@ const parentOf = (span: ReadableSpan | undefined) => span?.parentSpanContext?.sp
 const traces = () => new Set(exporter.getFinishedSpans().map((span) => span.spanContext().traceId))
 
 /** A dispatcher and a worker of one queue, in this process. @param run what becomes of a job */
-async function setup(run: (task: ThreadTask) => ThreadReply) {
+async function setup(run: (task: ThreadTask) => ThreadReply | Promise<ThreadReply>) {
   const server = await startTestRedis()
   const redis = new Redis(server.url)
-  const queueSettings = { handler: 'none.mjs', threads: 1, attempts: { backoffMs: [50], jitter: 0 } }
+  const queueSettings = { handler: 'none.mjs', threads: 1, lockDurationMs: 4000, attempts: { backoffMs: [50], jitter: 0 } }
   const config = parseConfig(
     {
       redis: { url: server.url },
@@ -148,7 +151,7 @@ describe('a traced job', () => {
     expect(attempt?.spanContext().traceId).toBe(request.spanContext().traceId)
   })
 
-  it('that somebody added without a trace begins one with each attempt of its own', async () => {
+  it('that somebody added without a trace begins one with its first attempt', async () => {
     const { server, spans } = await setup(() => ({ ok: true, json: '1' }))
     const queue = new Queue(QUEUE, { connection: { url: server.url } })
     onTestFinished(() => queue.close())
@@ -195,11 +198,25 @@ describe('a traced job', () => {
 })
 
 describe('a traced worker', () => {
-  it('makes no spans while it has nothing to do', async () => {
-    const { redis } = await setup(() => ({ ok: true, json: '1' }))
-    const fetches = async () => Number(/cmdstat_bzpopmin:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0)
-    await until(fetches, (calls) => calls >= 3)
-    expect(exporter.getFinishedSpans().map(({ name }) => name)).toEqual([])
+  it('makes no spans of its own upkeep', async () => {
+    const end = deferred<ThreadReply>()
+    const { dispatcher, redis, spans } = await setup(() => end.promise)
+    const id = await dispatcher.add(QUEUE, {})
+    let before = 0
+    let renewals = 0
+    await until(
+      async () => {
+        const leftMs = await redis.pttl(queueKeys('bull', QUEUE).lock(id))
+        if (before > 0 && leftMs > before) renewals += 1
+        before = leftMs
+        return renewals
+      },
+      (count) => count === 2,
+    )
+    end.resolve({ ok: true, json: '1' })
+    await spans(`process ${QUEUE}`, 1)
+    const names = exporter.getFinishedSpans().map(({ name }) => name)
+    expect(names).toEqual([`addBulk ${QUEUE}`, 'unstuck.attempt', `complete ${QUEUE}`, `process ${QUEUE}`])
   })
 })
 
@@ -227,6 +244,17 @@ describe('a traced session', () => {
       UNSTUCK_SOCKET: '/sock/run/j1-1',
     })
     expect(session?.status.code).toBe(SpanStatusCode.UNSET)
+  })
+
+  it('that was adopted says so, and has no launch', async () => {
+    const { executor, taskOf, sessions, calls } = await sessionSetup()
+    executor.expect(recordOf({ process: { pid: 99, startedAt: 'then' } }))
+    const ended = executor.run(taskOf(), 't')
+    await calls.made('attach')
+    sessions.process.exit(0)
+    await ended
+    expect(named('unstuck.session')[0]?.attributes).toMatchObject({ 'unstuck.job.id': 'j1', 'unstuck.session.adopted': true })
+    expect(named('unstuck.launch')).toEqual([])
   })
 
   it('that cannot be launched shows at which step, and why', async () => {

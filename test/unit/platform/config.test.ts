@@ -501,6 +501,6 @@ describe('configKeys', () => {
     expect(keys.get('http.token')).toMatchObject({ secret: true, default: 'none' })
     expect(keys.get('queues.NAME.session.env')).toMatchObject({ secret: true, default: '{}' })
     expect(keys.get('queues.NAME.session.workspace.git')?.default).toBe('none: a fresh folder')
-    expect(keys.size).toBe(59)
+    expect(keys.size).toBe(60)
   })
 })
