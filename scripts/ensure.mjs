@@ -25,9 +25,9 @@ export function ensurePackages() {
   install(root, 'packages')
 }
 
-/** The other versions of Node that the package is tested on. */
+/** The versions of Node that the package is tested on beside this one. */
 export function ensureNodes() {
-  install(join(root, 'test', 'nodes'), 'Node 22 and 24 for the tests')
+  install(join(root, 'test', 'nodes'), 'further versions of Node for the tests')
 }
 
 function install(folder, what) {

@@ -8,7 +8,13 @@ import { BeatBoard } from '../heartbeat/beat-board.js'
 import { redisBeatWriter } from '../heartbeat/redis-heartbeats.js'
 import { sampleBeat } from '../heartbeat/sampler.js'
 import { Sentinel } from '../heartbeat/sentinel.js'
-import type { FromSentinel, SentinelData, SentinelIdentity, TerminateOrder, ToSentinel } from '../heartbeat/sentinel-protocol.js'
+import type {
+  FromSentinel,
+  SentinelData,
+  SentinelIdentity,
+  TerminateOrder,
+  ToSentinel,
+} from '../heartbeat/sentinel-protocol.js'
 import { messageOf } from '../kernel/errors.js'
 import { connectRedis } from '../platform/redis.js'
 import { fleetKeys } from '../platform/redis-keys.js'
