@@ -13,8 +13,8 @@ export function refuse(message) {
   process.exit(2)
 }
 
-const [major = 0] = process.versions.node.split('.').map(Number)
-if (major < 20) refuse(`node: ${process.version} is too old; install Node 20 or newer`)
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+if (major < 20 || (major === 20 && minor < 19)) refuse(`node: ${process.version} is too old; install Node 20.19 or newer`)
 
 export function isOnPath(program) {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, program)))

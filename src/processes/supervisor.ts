@@ -261,7 +261,7 @@ export class Supervisor extends Service {
     await this.#sentinel?.terminate()
     clearInterval(this.#tick)
     this.#closeRedis?.()
-    if (this.#name !== '') log.info({ event: 'stopped', supervisor: this.#name }, `supervisor ${this.#name} stopped`)
+    if (this.#sentinel) log.info({ event: 'stopped', supervisor: this.#name }, `supervisor ${this.#name} stopped`)
   }
 
   async #drain(drainMs: number): Promise<void> {

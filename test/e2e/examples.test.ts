@@ -148,7 +148,7 @@ async function watched(example: string, args: readonly string[]) {
 
 /** How long it took, and where the repository lies, differ. */
 function withoutNumbers(line: string): string {
-  return line.replaceAll(/\d+ s\b/g, 'N s').replace(/\([^ ]*(\/examples\/)/, '(…$1')
+  return line.replaceAll(/(\d+ min )?\d+ s\b/g, 'N s').replace(/\([^ ]*(\/examples\/)/, '(…$1')
 }
 
 describe('examples/bullmq-app', () => {
