@@ -1,4 +1,6 @@
 /** Other people's programs with one line added, in real processes: BullMQ 5 and 6, and loops that are not BullMQ's. */
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { readBeats } from '../../src/heartbeat/redis-heartbeats.js'
 import { fleetKeys } from '../../src/platform/redis-keys.js'
@@ -64,6 +66,41 @@ describe.each(['bullmq', 'bullmq-5', 'bullmq-6.1.0'])('a worker of %s with the o
     expect(await beatOf(world, 'app')).toMatchObject({ bye: true })
     await world.queue.add('send', {}, { jobId: 'one' })
     expect(await worker.line((line) => line.event === 'completed')).toMatchObject({ id: 'one' })
+  })
+})
+
+describe('a sandboxed processor', () => {
+  it('is seen from outside: its job, and the child that it hangs in', async () => {
+    const world = await watching()
+    const SANDBOX = pathToFileURL(join(import.meta.dirname, '../fixtures/watched/sandbox-hangs.mjs')).href
+    await world.program('worker', { SANDBOX })
+    await world.queue.add('send', {}, { jobId: 'one' })
+    const line = await world.stuck('job_silent')
+    expect(line).toMatchObject({ subject: 'job:mail/one', supervisor: 'app', step: expect.stringMatching(/^child \d+$/) })
+  })
+})
+
+describe('two workers of one process', () => {
+  it('share one sentinel and one name, each with its own loop and queue', async () => {
+    const world = await watching()
+    const worker = await world.program('worker', { SECOND: 'print' })
+    const seen = await until(
+      () => beatOf(world, 'app'),
+      (one) => one?.beat?.queues.length === 2 && one.beat.queues.every(({ eligible }) => eligible),
+    )
+    expect(seen?.beat?.loops.map(({ loop, queue }) => [loop, queue])).toEqual([
+      ['fetch', 'mail'],
+      ['fetch', 'print'],
+    ])
+    expect(seen?.beat?.queues.map(({ queue, slots }) => [queue, slots])).toEqual([
+      ['mail', 1],
+      ['print', 3],
+    ])
+    expect(await world.client.keys('{unstuck}:beat:*')).toEqual(['{unstuck}:beat:app'])
+    worker.kill('SIGTERM')
+    expect(await worker.exited).toBe(0)
+    expect(await beatOf(world, 'app')).toMatchObject({ bye: true })
+    expect(world.said()).toEqual([])
   })
 })
 
