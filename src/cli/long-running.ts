@@ -17,6 +17,11 @@ export type MemberMessage =
   | { readonly unstuck: 'ready'; readonly name: string; readonly address: string }
   | { readonly unstuck: 'refused'; readonly code: string }
 
+/** What `up` tells a process that it started. */
+export interface ParentMessage {
+  readonly unstuck: 'force'
+}
+
 /** After a stop only a thread that hangs in native code keeps the process; not even exit() gets past such a one. */
 const LAST_RESORT_MS = 3000
 /** What a stop may take beyond the drain: every step of it has a limit of its own, which together are less. Milliseconds. */
@@ -55,7 +60,13 @@ export function stayUntilStopped(running: LongRunning, { log, withParent, stopLi
       running.stop().then(resolve, fatal)
     }
     for (const signal of SIGNALS) process.on(signal, stop)
-    if (withParent) process.once('disconnect', stop)
+    if (!withParent) return
+    process.once('disconnect', stop)
+    process.on('message', (message: ParentMessage) => {
+      if (message.unstuck !== 'force') return
+      stop()
+      running.force?.()
+    })
   })
 }
 

@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { messageOf, UserError, type UserErrorCode } from '../kernel/errors.js'
 import { TIMED_OUT, within } from '../kernel/within.js'
-import type { MemberMessage } from './long-running.js'
+import type { MemberMessage, ParentMessage } from './long-running.js'
 
 export interface MemberOptions {
   readonly name: string
@@ -121,9 +121,11 @@ export class Member {
     await within(this.#gone, KILL_LIMIT_MS)
   }
 
-  /** A second signal, and soon the end whatever it does. */
+  /** As by a second signal, and soon the end whatever it does. Not by one: two that come at once are one to the kernel. */
   force(limitMs: number): void {
-    this.#child?.kill('SIGTERM')
+    this.#ending = true
+    clearTimeout(this.#restart)
+    this.#child?.send({ unstuck: 'force' } satisfies ParentMessage, () => undefined)
     setTimeout(() => this.#child?.kill('SIGKILL'), limitMs).unref()
   }
 }
