@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from './build.mjs'
+import { ensureCompose } from './compose.mjs'
 import { ensureNodes, ensurePrograms, runTool } from './ensure.mjs'
 
 const inCi = process.env.CI === 'true'
@@ -13,7 +14,7 @@ const args = process.argv.slice(2)
 const soak = args.includes('--soak')
 
 const programs = ['redis', 'compiler', 'git', 'tmux', 'browser', 'prometheus', 'alertmanager', 'systemd']
-if (!ensurePrograms(...programs)) process.exit(2)
+if (!ensurePrograms(...programs) || !ensureCompose()) process.exit(2)
 const built = await build()
 if (built !== 0) process.exit(built)
 ensureNodes()
