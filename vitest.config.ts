@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 /** Real processes and real signals take their time; a test that needs more than this says so itself. */
 const limits = { testTimeout: 120_000, hookTimeout: 120_000 }
 
-const SIDE_BY_SIDE = ['launch-crashes', 'bad-input', 'cli', 'control', 'examples', 'handlers', 'package'].map(
+const SIDE_BY_SIDE = ['bad-input', 'cli', 'control', 'examples', 'handlers', 'package'].map(
   (name) => `test/e2e/${name}.test.ts`,
 )
 

@@ -118,7 +118,7 @@ describe('the page, for everybody', () => {
     await page.getByRole('dialog').waitFor()
     await page.keyboard.press('Escape')
     await page.getByRole('dialog').waitFor({ state: 'detached' })
-    expect(await focus()).toBe('Reset exhausted (3)')
+    await expect.poll(focus).toBe('Reset exhausted (3)')
   })
 
   it('is below 150 kB, all its files gzipped', () => {

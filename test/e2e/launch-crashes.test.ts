@@ -156,6 +156,6 @@ describe('orphans: adopt', () => {
       ['start', 1],
       ['end', 1],
     ])
-    expect(await agent.records()).toEqual({})
+    await until(agent.records, (records) => Object.keys(records).length === 0)
   })
 })

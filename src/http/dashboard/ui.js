@@ -84,8 +84,10 @@ export function Drawer({ title, badge, label, children }) {
 /** Asks before it acts. `children` says what will happen. */
 export function Confirm({ title, verb, tone = 'primary', pending, error, onConfirm, onClose, children }) {
   const dialog = useRef(null)
+  // Before anything that is drawn later can take the focus away.
+  const openedBy = useRef(document.activeElement)
   useEffect(() => {
-    const opener = document.activeElement
+    const opener = openedBy.current
     const shown = dialog.current
     shown?.showModal()
     return () => {
@@ -94,11 +96,12 @@ export function Confirm({ title, verb, tone = 'primary', pending, error, onConfi
       if (opener instanceof HTMLElement && opener.isConnected) opener.focus()
     }
   }, [])
+  // A browser may close it without asking: then it closes here too, or it could not be opened again.
   const onCancel = (event) => {
     event.preventDefault()
     onClose()
   }
-  return html`<dialog ref=${dialog} aria-labelledby="confirm-title" onCancel=${onCancel}>
+  return html`<dialog ref=${dialog} aria-labelledby="confirm-title" onCancel=${onCancel} onClose=${onClose}>
     <h2 id="confirm-title">${title}</h2>
     ${children}
     <${Problem} error=${error} />
