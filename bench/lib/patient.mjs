@@ -23,15 +23,15 @@ export const ailments = {
     apply: (beat, ageMs) => ({ ...beat, main: { ageMs, thresholdMs: THRESHOLD_MS } }),
   },
   poll_stale: {
-    subject: (name) => subjectOf.fetchLoop(name, PATIENTS_QUEUE),
+    subject: (name) => subjectOf.loop(name, 'fetch', PATIENTS_QUEUE),
     apply: (beat, ageMs) => withFetch(beat, { inFlight: true, phase: 'moveToActive', ageMs, thresholdMs: THRESHOLD_MS }),
   },
   never_polled: {
-    subject: (name) => subjectOf.fetchLoop(name, PATIENTS_QUEUE),
+    subject: (name) => subjectOf.loop(name, 'fetch', PATIENTS_QUEUE),
     apply: (beat, ageMs) => withFetch(beat, { state: 'polling', cycles: 0, ageMs, graceMs: THRESHOLD_MS }),
   },
   lock_late: {
-    subject: (name) => subjectOf.fetchLoop(name, PATIENTS_QUEUE),
+    subject: (name) => subjectOf.loop(name, 'fetch', PATIENTS_QUEUE),
     apply: (beat, ageMs) => withFetch(beat, { lockAgeMs: ageMs, lockDurationMs: THRESHOLD_MS }),
   },
   thread_blocked: {
