@@ -7,17 +7,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { build } from './build.mjs'
 import { ensureCompose } from './compose.mjs'
-import { ensureNodes, ensurePrograms, runTool } from './ensure.mjs'
+import { ensureNodes, ensurePackages, ensurePrograms, runTool } from './ensure.mjs'
 
 const inCi = process.env.CI === 'true'
 const args = process.argv.slice(2)
 const soak = args.includes('--soak')
 
 const programs = ['redis', 'compiler', 'git', 'tmux', 'browser', 'prometheus', 'alertmanager', 'systemd']
-if (!ensurePrograms(...programs) || !ensureCompose()) process.exit(2)
+if (!ensurePrograms(...programs)) process.exit(2)
+ensurePackages()
+// After the packages: npm ci empties the folder that compose is kept in.
+if (!ensureCompose()) process.exit(2)
+ensureNodes()
 const built = await build()
 if (built !== 0) process.exit(built)
-ensureNodes()
 
 const folder = mkdtempSync(join(tmpdir(), 'unstuck-test-'))
 const report = join(folder, 'report.json')
