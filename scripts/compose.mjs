@@ -8,20 +8,24 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { isOnPath, root } from './ensure.mjs'
 
-/** Where test/support/compose.ts looks for it. */
 const CACHED = join(root, 'node_modules/.cache/unstuck/docker-compose')
 const SUITE = 'trixie'
 const IN_PACKAGE = 'usr/libexec/docker/cli-plugins/docker-compose'
 
+/** @returns the command and its first arguments, undefined when there is none */
+export function findCompose() {
+  return [['docker', 'compose'], ['docker-compose'], [CACHED]].find(isVersion2)
+}
+
 /** @returns whether it is there now; when not, a line on stderr has said what to install */
 export function ensureCompose() {
-  if ([['docker', 'compose'], ['docker-compose'], [CACHED]].some(isVersion2)) return true
+  if (findCompose()) return true
   try {
     if (isOnPath('apt-get')) takeFromDebian()
   } catch (error) {
     process.stderr.write(`${error.message}\n`)
   }
-  if (isVersion2([CACHED])) return true
+  if (findCompose()) return true
   process.stderr.write('compose v2: not found; install the docker compose plugin\n')
   return false
 }

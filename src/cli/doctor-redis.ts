@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis'
 import { redisQueueFacts } from '../heartbeat/redis-queue-facts.js'
 import { messageOf, UserError } from '../kernel/errors.js'
 import type { Config } from '../platform/config.js'
-import { checkRedis, connectRedis, redactUrl } from '../platform/redis.js'
+import { checkRedis, connectRedis, infoField, redactUrl } from '../platform/redis.js'
 import { type FleetKeys, fleetKeys, queueKeys } from '../platform/redis-keys.js'
 import type { Finding } from './doctor-finding.js'
 import { BULLMQ_FIX, parksAfterOutages } from './doctor-local.js'
@@ -61,8 +61,8 @@ async function suitability(redis: Redis): Promise<Finding[]> {
     return [{ check, status: 'problem', ...halves(error.message) }]
   }
   return [
-    { check: 'version', status: 'ok', found: `Redis ${await infoField(redis, 'server', 'redis_version')}` },
-    { check: 'eviction', status: 'ok', found: `maxmemory-policy ${await infoField(redis, 'memory', 'maxmemory_policy')}` },
+    { check: 'version', status: 'ok', found: `Redis ${await toldBy(redis, 'server', 'redis_version')}` },
+    { check: 'eviction', status: 'ok', found: `maxmemory-policy ${await toldBy(redis, 'memory', 'maxmemory_policy')}` },
   ]
 }
 
@@ -72,13 +72,12 @@ function halves(message: string): { found: string; fix: string } {
   return { found: message.slice(0, at), fix: message.slice(at + 2) }
 }
 
-async function infoField(redis: Redis, section: string, field: string): Promise<string> {
-  const info = await redis.info(section).catch(() => '')
-  return new RegExp(`^${field}:(.*)$`, 'm').exec(info)?.[1]?.trim() ?? '(not told)'
+async function toldBy(redis: Redis, section: string, field: string): Promise<string> {
+  return infoField(await redis.info(section).catch(() => undefined), field) ?? '(not told)'
 }
 
 async function persistence(redis: Redis): Promise<Finding[]> {
-  const isOn = (await infoField(redis, 'persistence', 'aof_enabled')) === '1'
+  const isOn = (await toldBy(redis, 'persistence', 'aof_enabled')) === '1'
   if (isOn) return [{ check: 'persistence', status: 'ok', found: 'append-only file' }]
   const save = (await redis.config('GET', 'save')) as string[]
   if (save[1])

@@ -66,16 +66,6 @@ export class FetchProgress {
     if (!this.#draining) this.#writer.state('limited')
   }
 
-  /** It rests on purpose until `resume`: its worker is paused. */
-  pause(): void {
-    if (!this.#draining) this.#writer.state('paused')
-  }
-
-  /** It polls, or does so again. */
-  resume(): void {
-    if (!this.#draining && !this.#limited) this.#writer.state('polling')
-  }
-
   /** It takes no more jobs: from now on it rests on purpose, whatever calls still go out for those that run. */
   drain(): void {
     this.#draining = true

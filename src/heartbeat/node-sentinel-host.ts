@@ -5,7 +5,17 @@
 import { hostname } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { messageOf, UserError } from '../kernel/errors.js'
-import type { FromSentinel, SentinelData, Served, SupervisorOrder, TerminateOrder, ToSentinel } from './sentinel-protocol.js'
+import type { Config } from '../platform/config.js'
+import { VERSION } from '../platform/version.js'
+import type {
+  FromSentinel,
+  SentinelData,
+  SentinelIdentity,
+  Served,
+  SupervisorOrder,
+  TerminateOrder,
+  ToSentinel,
+} from './sentinel-protocol.js'
 
 export interface SentinelHostOptions {
   readonly data: SentinelData
@@ -23,6 +33,22 @@ export interface SentinelHostOptions {
   readonly onError: (message: string) => void
   /** The main thread's own metrics. Default: none. */
   readonly metrics?: () => Promise<string>
+}
+
+/** What every process of ours says of itself, whatever it serves. */
+export function ownIdentity(config: Config, supervisor: string, incarnation: string): Omit<SentinelIdentity, 'queues'> {
+  const { group } = config.supervisor
+  return {
+    supervisor,
+    incarnation,
+    ...(group === undefined ? {} : { group }),
+    host: hostname(),
+    pid: process.pid,
+    version: VERSION,
+    dumps: true,
+    heartbeat: config.heartbeat,
+    loops: config.loops,
+  }
 }
 
 /** Enough for thousands of running jobs; what leaks must not take the process with it, megabytes. */

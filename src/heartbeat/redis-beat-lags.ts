@@ -45,15 +45,15 @@ async function readSome(redis: Redis, keys: FleetKeys, supervisors: readonly str
 function loopsIn(text: string, sinceMs: number): LoopLag[] {
   if (text === '') return []
   try {
-    return (JSON.parse(text) as LoopLag[]).map(([loop, queue, lagMs, stale]) => [
-      loop,
-      queue,
-      lagMs > 0 ? lagMs + sinceMs : 0,
-      stale,
-    ])
+    return grown(JSON.parse(text) as LoopLag[], sinceMs)
   } catch {
     return []
   }
+}
+
+/** What lagged when the beat was taken has lagged for longer since. */
+function grown(lags: readonly LoopLag[], sinceMs: number): LoopLag[] {
+  return lags.map(([loop, queue, lagMs, stale]) => [loop, queue, lagMs > 0 ? lagMs + sinceMs : 0, stale])
 }
 
 /** Of supervisors whose version says no lags yet, or which have only registered. */
@@ -62,6 +62,6 @@ async function fromBeats(redis: Redis, keys: FleetKeys, supervisors: readonly st
   return beats.map(({ supervisor: name, ageMs, beat }) => ({
     name,
     heartbeatAgeMs: Math.max(0, ageMs),
-    loops: beat ? loopsIn(JSON.stringify(lagsOf(beat)), Math.max(0, ageMs)) : [],
+    loops: beat ? grown(lagsOf(beat), Math.max(0, ageMs)) : [],
   }))
 }

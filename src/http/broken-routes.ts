@@ -3,14 +3,14 @@
  * the place in the code; never what was asked for, and so no message of an error either, which may quote it.
  */
 import { basename } from 'node:path'
-import { Gatherer } from '../kernel/gatherer.js'
+import { Gatherer, withCount } from '../kernel/gatherer.js'
 import type { LineLog } from '../watchdog/report.js'
 import type { OnBroken } from './http-errors.js'
 
 export function brokenRoutes(log: Pick<LineLog, 'warn'>, monotonicMs: () => number): OnBroken {
   const gatherer = new Gatherer({
     monotonicMs,
-    say: (message, count) => log.warn({ event: 'error', count }, count > 1 ? `${message} (${count} times)` : message),
+    say: (message, count) => log.warn({ event: 'error', count }, withCount(message, count)),
   })
   return (route, error) => gatherer.add(`${route} could not be served: ${kindOf(error)}`)
 }

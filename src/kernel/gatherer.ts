@@ -10,6 +10,11 @@ export interface GathererOptions {
   readonly say: (message: string, count: number) => void
 }
 
+/** A message with how often it happened, if more than once. */
+export function withCount(message: string, count: number): string {
+  return count > 1 ? `${message} (${count} times)` : message
+}
+
 /** More kinds at once than this are a kind of their own: the oldest is forgotten. */
 const MAX_KINDS = 200
 

@@ -168,7 +168,8 @@ async function ask(question: () => Promise<unknown>): Promise<unknown> {
   }
 }
 
-function infoField(info: unknown, field: string): string | undefined {
+/** A line of what INFO answered. */
+export function infoField(info: unknown, field: string): string | undefined {
   if (typeof info !== 'string') return undefined
   const line = info.split('\r\n').find((candidate) => candidate.startsWith(`${field}:`))
   return line?.slice(field.length + 1).trim()

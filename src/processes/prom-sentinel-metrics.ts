@@ -1,6 +1,7 @@
 /** What the sentinel itself can say of its supervisor in Prometheus, whatever the main thread does. From the board, no job ids. */
 import { Gauge, Registry } from 'prom-client'
-import { type Beat, loopStaleness } from '../heartbeat/beat.js'
+import type { Beat } from '../heartbeat/beat.js'
+import { lagsOf } from '../heartbeat/beat-lags.js'
 
 export interface SentinelMetrics {
   readonly registry: Registry
@@ -40,11 +41,9 @@ export function sentinelMetrics(): SentinelMetrics {
       // A queue that is not served any more leaves no series behind.
       loopAge.reset()
       loopStale.reset()
-      for (const progress of beat.loops) {
-        const { loop, queue = '' } = progress
-        const { ageMs = 0, thresholdMs = 0 } = loopStaleness(progress) ?? {}
-        loopAge.set({ loop, queue }, ageMs / 1000)
-        loopStale.set({ loop, queue }, ageMs > thresholdMs ? 1 : 0)
+      for (const [loop, queue, lagMs, stale] of lagsOf(beat)) {
+        loopAge.set({ loop, queue }, lagMs / 1000)
+        loopStale.set({ loop, queue }, stale)
       }
       return registry.metrics()
     },

@@ -6,14 +6,13 @@
  * and the last thing said is goodbye, so that nobody calls a process dead that ended on purpose.
  */
 import { randomBytes } from 'node:crypto'
-import { hostname } from 'node:os'
 import type { Redis } from 'ioredis'
 import { type DispatchMetrics, dispatchMetrics } from '../dispatch/prom-dispatch-metrics.js'
 import { BeatBoard } from '../heartbeat/beat-board.js'
-import { type SentinelHost, startNamedSentinel } from '../heartbeat/node-sentinel-host.js'
+import { ownIdentity, type SentinelHost, startNamedSentinel } from '../heartbeat/node-sentinel-host.js'
 import type { SentinelData, SupervisorOrder } from '../heartbeat/sentinel-protocol.js'
 import { messageOf } from '../kernel/errors.js'
-import { Gatherer } from '../kernel/gatherer.js'
+import { Gatherer, withCount } from '../kernel/gatherer.js'
 import type { PollLoop } from '../kernel/poll-loop.js'
 import { Service } from '../kernel/service.js'
 import { type Config, slotsOf } from '../platform/config.js'
@@ -89,7 +88,7 @@ export class Supervisor extends Service {
     this.#lines = recoveryLines(options.log, (queue, by, count) => this.#metrics.attemptsReset(queue, by, count))
     this.#errors = new Gatherer({
       monotonicMs: systemClock.monotonicMs,
-      say: (message, count) => options.log.warn({ event: 'error', count }, count > 1 ? `${message} (${count} times)` : message),
+      say: (message, count) => options.log.warn({ event: 'error', count }, withCount(message, count)),
     })
     const { monotonicMs } = systemClock
     this.#systemd = systemdOf({ env: process.env, monotonicMs, onError: (message) => this.#errors.add(message) })
@@ -165,17 +164,8 @@ export class Supervisor extends Service {
 
   #sentinelData(redisUrl: string): SentinelData {
     const { config } = this.#options
-    const { group } = config.supervisor
     return {
-      supervisor: this.#name,
-      incarnation: this.incarnation,
-      ...(group === undefined ? {} : { group }),
-      host: hostname(),
-      pid: process.pid,
-      version: VERSION,
-      dumps: true,
-      heartbeat: config.heartbeat,
-      loops: config.loops,
+      ...ownIdentity(config, this.#name, this.incarnation),
       queues: this.#queues.map(([name, queue]) => ({
         name,
         slots: slotsOf(queue),

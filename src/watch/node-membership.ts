@@ -1,15 +1,13 @@
 /** This process's stay in the fleet: one at a time, made by the first thing that is watched, with a real sentinel thread. */
 import { randomBytes } from 'node:crypto'
-import { hostname } from 'node:os'
 import type { BeatBoard } from '../heartbeat/beat-board.js'
-import { type SentinelHostOptions, startNamedSentinel } from '../heartbeat/node-sentinel-host.js'
+import { ownIdentity, type SentinelHostOptions, startNamedSentinel } from '../heartbeat/node-sentinel-host.js'
 import type { SentinelData, SentinelIdentity } from '../heartbeat/sentinel-protocol.js'
 import { messageOf, UserError } from '../kernel/errors.js'
-import { Gatherer } from '../kernel/gatherer.js'
+import { Gatherer, withCount } from '../kernel/gatherer.js'
 import type { Config } from '../platform/config.js'
 import { configFromEnvironment } from '../platform/config-load.js'
 import { systemClock } from '../platform/system-clock.js'
-import { VERSION } from '../platform/version.js'
 import { Membership, type MembershipPorts } from './membership.js'
 
 /** What a process is called in the fleet and where it beats: the same for all that it has watched. */
@@ -67,7 +65,7 @@ function warn(error: Error): void {
 function portsOf(config: Config, redisUrl: string, onError: (error: Error) => void): MembershipPorts {
   const errors = new Gatherer({
     monotonicMs: systemClock.monotonicMs,
-    say: (message, count) => onError(new Error(count > 1 ? `unstuck: ${message} (${count} times)` : `unstuck: ${message}`)),
+    say: (message, count) => onError(new Error(`unstuck: ${withCount(message, count)}`)),
   })
   const incarnation = randomBytes(6).toString('hex')
   return {
@@ -118,17 +116,8 @@ interface DataParts {
 }
 
 function dataOf({ config, redisUrl, incarnation, name, board, queues }: DataParts): SentinelData {
-  const { group } = config.supervisor
   return {
-    supervisor: name,
-    incarnation,
-    ...(group === undefined ? {} : { group }),
-    host: hostname(),
-    pid: process.pid,
-    version: VERSION,
-    dumps: true,
-    heartbeat: config.heartbeat,
-    loops: config.loops,
+    ...ownIdentity(config, name, incarnation),
     queues,
     handle: board.handle,
     redisUrl,

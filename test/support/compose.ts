@@ -1,12 +1,11 @@
 /** Compose v2 for tests: the one that is installed, or that `npm test` brought (`scripts/compose.mjs`). No daemon is needed to check a file. */
 import { spawnSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { parse } from 'yaml'
+import { findCompose } from '../../scripts/compose.mjs'
 
 export const ROOT = resolve(import.meta.dirname, '../..')
-
-const CACHED = join(ROOT, 'node_modules/.cache/unstuck/docker-compose')
 
 export interface Service {
   readonly image: string
@@ -68,12 +67,7 @@ export function composedProject(options: ComposeOptions): Project {
 }
 
 function compose(): readonly string[] {
-  const found = [['docker', 'compose'], ['docker-compose'], [CACHED]].find(isVersion2)
+  const found = findCompose()
   if (!found) throw new Error('compose v2: not found; `npm test` brings it, or install the docker compose plugin')
   return found
-}
-
-function isVersion2([command = '', ...args]: readonly string[]): boolean {
-  const { status, stdout } = spawnSync(command, [...args, 'version', '--short'], { encoding: 'utf8' })
-  return status === 0 && Number.parseInt(stdout.replace(/^v/, ''), 10) >= 2
 }
