@@ -34,10 +34,10 @@ redis.call('HSET', sessions, ARGV[1], ARGV[4])
 return 1
 `)
 
-/** ARGV: id, fence, owner. */
-export const OWNS_SESSION = redisScript(`${LUA_RECORD}
+/** ARGV: id, fence, owner. Returns whether that record is there, and another owner's. */
+export const SESSION_TAKEN = redisScript(`${LUA_RECORD}
 local _, record = recordOf(ARGV[1])
-return tostring(record.fence) == ARGV[2] and record.owner == ARGV[3] and 1 or 0
+return tostring(record.fence) == ARGV[2] and record.owner ~= ARGV[3] and 1 or 0
 `)
 
 /** ARGV: id, fence, owner. */

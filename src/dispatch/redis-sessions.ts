@@ -11,7 +11,7 @@ import {
   HOLDS,
   KEEP_OUTPUT,
   OPEN_SESSION,
-  OWNS_SESSION,
+  SESSION_TAKEN,
   TAKE_OVER_SESSION,
   UPDATE_SESSION,
 } from './bullmq-session-scripts.js'
@@ -42,8 +42,8 @@ export function redisSessionRecords(options: RedisSessionsOptions, queue: string
     async update(claim, record) {
       return (await UPDATE_SESSION.run(redis, both, [...claimed(claim), JSON.stringify(record)])) === 1
     },
-    async owns({ job, fence, owner }) {
-      return (await OWNS_SESSION.run(redis, both, [job, fence, owner])) === 1
+    async taken({ job, fence, owner }) {
+      return (await SESSION_TAKEN.run(redis, both, [job, fence, owner])) === 1
     },
     close: (record) => closeRecord(redis, keys, host, record),
     async holds(claim) {

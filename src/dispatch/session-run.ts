@@ -61,6 +61,10 @@ export interface SessionEvents {
 }
 
 const LET_GO: unique symbol = Symbol('let go')
+/** A store that does not say whose a session is is asked again after so long, milliseconds. */
+const ASK_AGAIN_MS = 250
+
+const adoptedByOther = () => orderedEnd('another supervisor has adopted it')
 
 export class SessionRun {
   readonly task: ThreadTask
@@ -120,10 +124,10 @@ export class SessionRun {
     else if (this.#order !== undefined) this.#term(process)
     this.#life.begin()
     const end = await Promise.race([process.ended, this.#letGo])
-    if (end === LET_GO) return orderedEnd('another supervisor has adopted it')
+    if (end === LET_GO) return adoptedByOther()
     this.#ended = true
     this.#life.end()
-    return this.#cleanUp(end)
+    return (await this.#isTaken()) ? adoptedByOther() : this.#cleanUp(end)
   }
 
   async #attach(record: SessionRecord): Promise<SessionProcess | undefined> {
@@ -239,10 +243,28 @@ export class SessionRun {
     if (this.#yielding) return
     this.#yielding = true
     const { records } = this.#options.ports
-    const ours = this.#record && this.#process ? await records.owns(this.#record).catch(() => undefined) : true
+    const taken = this.#record && this.#process ? await records.taken(this.#record).catch(() => undefined) : false
     this.#yielding = false
-    if (ours === true) this.#stop(reason)
-    if (ours === false) this.#goLet()
+    if (taken === false) this.#stop(reason)
+    if (taken === true) this.#goLet()
+  }
+
+  /**
+   * One that has ended may have been adopted before, while this supervisor was cut off. Then another reads its exit code
+   * and its workspace, so nothing is removed until the store has said whose they are; nor when it can no longer be asked.
+   */
+  async #isTaken(): Promise<boolean> {
+    const { survives, ports, events } = this.#options
+    while (survives && this.#record) {
+      try {
+        return await ports.records.taken(this.#record)
+      } catch (error) {
+        events.error(error)
+        if (this.#atOnce) return true
+        await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS))
+      }
+    }
+    return false
   }
 
   /** The whole process group is asked to end, and ended after the grace; at once when it was asked before. */

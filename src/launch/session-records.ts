@@ -17,8 +17,8 @@ export interface SessionRecords {
   open(claim: SessionClaim, record: SessionRecord): Promise<'opened' | 'not_ours' | SessionRecord>
   /** @returns false when the claim, or the record, is not ours any more */
   update(claim: SessionClaim, record: SessionRecord): Promise<boolean>
-  /** Whether the record is that owner's still: another supervisor may have adopted its session. */
-  owns(record: SessionRecord): Promise<boolean>
+  /** Whether it is another owner's by now, who has adopted its session or cleans up after it. */
+  taken(record: SessionRecord): Promise<boolean>
   /** Nothing is left of this session. A record of a later one, or of another owner, stays. */
   close(record: SessionRecord): Promise<void>
   /** Whether the claim still stands. */

@@ -123,31 +123,58 @@ describe('orphans: adopt', () => {
     expect(git(repo, 'worktree', 'list').split('\n')).toHaveLength(1)
   })
 
-  it('D5: a supervisor that was only cut off finds its session adopted, and leaves it alone', async () => {
+  /** A session of supervisor `one`, which was stopped and taken for lost, under `two` by now. */
+  async function adoptedByTwo() {
     const stage = await setup('', { orphans: 'adopt', lockDurationMs: 2000 })
     const { agent, config, dispatcher, supervisor } = stage
     agent.session(agent.untilReleased)
-    const cutOff = await supervisor(config, ['--name', 'one'])
+    const one = await supervisor(config, ['--name', 'one'])
     await dispatcher.add(QUEUE, {}, { jobId: 'task' })
-    const [run] = await until(
-      async () => agent.runs(),
-      (runs) => runs.length === 1,
-    )
     await until(
       async () => JSON.parse((await agent.records())['task'] ?? '{}') as { process?: object },
       ({ process }) => process !== undefined,
     )
-    cutOff.kill('SIGSTOP')
-    const heir = await supervisor(config, ['--name', 'two'])
-    await heir.line((line) => line.event === 'session_adopted')
-    cutOff.kill('SIGCONT')
+    await until(
+      async () => agent.runs(),
+      (runs) => runs.length === 1,
+    )
+    one.kill('SIGSTOP')
+    const two = await supervisor(config, ['--name', 'two'])
+    await two.line((line) => line.event === 'session_adopted')
+    return { ...stage, one, two }
+  }
+
+  it('D5: a supervisor that was only cut off finds its session adopted, and leaves it alone', async () => {
+    const { agent, dispatcher, one } = await adoptedByTwo()
+    one.kill('SIGCONT')
     // It has seen that its lock is another's when its slot is free again.
     await until(
       () => dispatcher.status(),
       ({ supervisors }) => supervisors.find(({ name }) => name === 'one')?.jobs.length === 0,
     )
-    expect(isAlive(run?.pid ?? 0)).toBe(true)
+    expect(isAlive(agent.runs()[0]?.pid ?? 0)).toBe(true)
     agent.release()
+    await completedOnce(dispatcher, agent)
+  })
+
+  it('D5: when it comes back to a session that has ended meanwhile, it leaves the exit code to the one that adopted it', async () => {
+    const { agent, dispatcher, one, two } = await adoptedByTwo()
+    two.kill('SIGSTOP')
+    agent.release()
+    await until(
+      async () => agent.runs(),
+      (runs) => runs.length === 2,
+    )
+    one.kill('SIGCONT')
+    await until(
+      () => dispatcher.status(),
+      ({ supervisors }) => supervisors.find(({ name }) => name === 'one')?.jobs.length === 0,
+    )
+    two.kill('SIGCONT')
+    await completedOnce(dispatcher, agent)
+  })
+
+  async function completedOnce(dispatcher: Dispatcher, agent: ReturnType<typeof agentScene>): Promise<void> {
     await until(
       () => dispatcher.job(QUEUE, 'task'),
       (found) => found.status === 'completed',
@@ -157,5 +184,5 @@ describe('orphans: adopt', () => {
       ['end', 1],
     ])
     await until(agent.records, (records) => Object.keys(records).length === 0)
-  })
+  }
 })

@@ -212,10 +212,10 @@ export class FakeRecords implements SessionRecords, GhostRecords {
     return true
   }
 
-  async owns({ job, fence, owner }: SessionRecord): Promise<boolean> {
-    await this.#calls.note('owns')
+  async taken({ job, fence, owner }: SessionRecord): Promise<boolean> {
+    await this.#calls.note('taken')
     const stored = this.stored.get(job)
-    return stored?.fence === fence && stored.owner === owner
+    return stored?.fence === fence && stored.owner !== owner
   }
 
   async close({ job, fence, owner }: SessionRecord): Promise<void> {

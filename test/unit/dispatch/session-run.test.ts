@@ -447,6 +447,62 @@ describe('a session that is to end', () => {
   })
 })
 
+describe('a session that another supervisor may have adopted', () => {
+  const surviving = { more: { survives: true } }
+  const of = (stage: ReturnType<typeof setup>) => stage.records.stored.get('j1') ?? recordOf()
+  const REMOVALS = ['unmake', 'remove', 'close']
+
+  it.each(['it loses its lock', 'it ends'])('D5: is let go of when %s: nothing of it is ended or removed', async (when) => {
+    const stage = setup(surviving)
+    const { begun, look, board, task, sessions, calls, links, records } = stage
+    const run = await begun()
+    records.stored.set('j1', { ...of(stage), owner: 'beta#ba9876543210' })
+    if (when === 'it ends') sessions.process.exit(0)
+    else {
+      board.abortJob(task, 'lost its lock')
+      await look(run, 25)
+    }
+    expect(await run.done).toMatchObject({ ok: 'lost', loss: { ordered: true, message: expect.stringContaining('adopted') } })
+    expect(calls.list).not.toContain('TERM')
+    expect(REMOVALS.map((name) => calls.count(name))).toEqual([0, 0, 0])
+    expect(links).toEqual([`link ${FOLDER}`])
+  })
+
+  it('D5: is cleaned up only once the store has said that it is not', async () => {
+    const { begun, sessions, calls, told } = setup(surviving)
+    calls.fail('taken', new Error('no answer'))
+    const run = await begun()
+    vi.useFakeTimers({ toFake: ['setTimeout'] })
+    sessions.process.exit(0)
+    await calls.made('taken')
+    await settle()
+    expect([told, calls.count('unmake')]).toEqual([['error: no answer'], 0])
+    calls.heal('taken')
+    await vi.advanceTimersByTimeAsync(250)
+    expect(await run.done).toMatchObject({ ok: true })
+    expect(REMOVALS.map((name) => calls.count(name))).toEqual([1, 1, 1])
+  })
+
+  it('D5: is left for whoever finds it when nobody can wait for the store', async () => {
+    const { begun, sessions, calls } = setup(surviving)
+    calls.fail('taken', new Error('no answer'))
+    const run = await begun()
+    run.killNow('the supervisor is shutting down')
+    sessions.process.exit(137)
+    expect(await run.done).toMatchObject({ ok: 'lost', loss: { ordered: true } })
+    expect(REMOVALS.map((name) => calls.count(name))).toEqual([0, 0, 0])
+  })
+
+  it('D5: goes with its record: that of a later session is another matter', async () => {
+    const stage = setup(surviving)
+    const run = await stage.begun()
+    stage.records.stored.set('j1', { ...of(stage), fence: 2, owner: 'beta#ba9876543210' })
+    stage.sessions.process.exit(0)
+    await run.done
+    expect(stage.calls.count('remove')).toBe(1)
+  })
+})
+
 describe('a session that was adopted', () => {
   const adopted = recordOf({ process: { pid: 99, startedAt: 'then' } })
 
