@@ -47,6 +47,7 @@ const SIZES = flags.quick
       few: { count: 2, jobs: 1000 },
       supervision: { processPairs: 1, pairs: 4, jobs: 4000 },
       attempts: { processPairs: 1, pairs: 4, jobs: 4000 },
+      watch: { processPairs: 1, pairs: 4, jobs: 4000, calls: { pairs: 5, jobs: 100_000 } },
       recovery: { jobs: 10_000, perSecond: 2000, cycles: 3 },
       sessions: {
         batch: { sessions: 100, concurrencies: [4, 16], rounds: 1 },
@@ -64,6 +65,8 @@ const SIZES = flags.quick
       few: { count: 5, jobs: 6000 },
       supervision: { processPairs: 4, pairs: 5, jobs: 8000 },
       attempts: { processPairs: 4, pairs: 5, jobs: 8000 },
+      // Each round changes what is called, which V8 compiles anew: of a short one that is a part.
+      watch: { processPairs: 2, pairs: 5, jobs: 40_000, calls: { pairs: 15, jobs: 200_000 } },
       recovery: { jobs: 100_000, perSecond: 5000, cycles: 20 },
       sessions: {
         batch: { sessions: 100, concurrencies: [4, 16], rounds: 7 },
@@ -94,8 +97,9 @@ const sections = {
     return { result, rows: attemptsRows(result) }
   },
   async watch(url) {
-    const plain = await watchCost({ url, inFlight: 100, steps: false, ...SIZES.attempts })
-    const steps = await watchCost({ url, inFlight: 100, steps: true, ...SIZES.attempts })
+    const options = { url, inFlight: 100, ...SIZES.watch }
+    const plain = await watchCost({ ...options, steps: false })
+    const steps = await watchCost({ ...options, steps: true })
     return { result: { plain, steps }, rows: watchRows({ plain, steps }) }
   },
   async recovery(url) {

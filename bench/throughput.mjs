@@ -95,9 +95,28 @@ export async function supervisionCost({ url, inFlight, processPairs, pairs, jobs
 /** What the ledger costs a job that succeeds: asked and told, or not. */
 export const ledgerCost = (options) => switchCost({ ...options, variant: 'ledger', option: 'ledger' })
 
-/** What it costs a job of a plain BullMQ worker that the worker is watched. @param steps whether jobs can be found, as `unstuck/handler` has it */
-export const watchCost = ({ steps, ...options }) =>
-  switchCost({ ...options, variant: steps ? 'watched-steps' : 'watched', option: 'watched' })
+/**
+ * What it costs a job of a plain BullMQ worker that the worker is watched: seen at the whole process, where it drowns in what
+ * the rest of a job varies by, and as the calls that are put around a job.
+ * @param steps whether jobs can be found, as `unstuck/handler` has it
+ */
+export async function watchCost({ steps, calls, ...options }) {
+  const whole = await switchCost({ ...options, variant: steps ? 'watched-steps' : 'watched', option: 'watched' })
+  return { whole, added: await watchCalls({ url: options.url, steps, ...calls }) }
+}
+
+async function watchCalls({ url, steps, pairs, jobs }) {
+  const child = forkModule('./watch-calls.mjs', [url, steps ? 'steps' : ''])
+  await new Promise((resolve) => child.once('message', resolve))
+  const added = []
+  // The first compiles.
+  for (let pair = 0; pair <= pairs; pair += 1) {
+    const micros = await ask(child, { jobs })
+    if (pair > 0) added.push(micros.with - micros.without)
+  }
+  await end(child)
+  return { micros: median(added), low: quantile(added, 0.25), high: quantile(added, 0.75), pairs }
+}
 
 /** Neighbouring rounds of one process, with and without, the order alternated; over several processes. */
 async function switchCost({ url, inFlight, processPairs, pairs, jobs, variant: of, option }) {

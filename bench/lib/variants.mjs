@@ -53,12 +53,18 @@ const starters = {
 
 let switchWatch = async (_on) => undefined
 
-/** A plain worker that a round may have watched, as somebody's program would. */
+/**
+ * A plain worker that a round may have watched, as somebody's program would. Another, which idles, is watched in both kinds
+ * of round: else each watch would start the process's sentinel, which a program does once.
+ */
 async function watchedWorker() {
   const { watchWorker } = await import(new URL('watch/index.js', build))
-  const made = new Worker(queue, async () => undefined, { connection, concurrency: inFlight })
-  made.on('error', (error) => console.error(error))
-  await made.waitUntilReady()
+  const [made, idle] = [queue, `${queue}-idle`].map(
+    (name) => new Worker(name, async () => undefined, { connection, concurrency: inFlight }),
+  )
+  for (const one of [made, idle]) one.on('error', (error) => console.error(error))
+  await Promise.all([made.waitUntilReady(), idle.waitUntilReady()])
+  await watchWorker(idle, { redisUrl: url }).ready
   let watch
   switchWatch = async (on) => {
     if (on && !watch) {
@@ -68,6 +74,8 @@ async function watchedWorker() {
     if (!on && watch) {
       await watch.unwatch()
       watch = undefined
+      // Once used, AsyncLocalStorage costs every promise until it is told to stop.
+      globalThis[Symbol.for('unstuck.currentJob')]?.disable()
     }
   }
 }

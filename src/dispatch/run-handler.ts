@@ -19,7 +19,7 @@ export async function runHandler(
   const { id, name, queue, data, group, attempt } = task
   try {
     const handle = await load()
-    const begun = runAsCurrent(context, () => handle({ id, name, queue, data, group, attempt }, context))
+    const begun = runAsCurrent(context, handle, [{ id, name, queue, data, group, attempt }, context])
     if (onBegun && begun instanceof Promise) onBegun(begun)
     return { ok: true, json: toJson(await begun) }
   } catch (error) {

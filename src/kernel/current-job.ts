@@ -20,17 +20,16 @@ export function findCurrentJobs(): AsyncLocalStorage<CurrentJob> {
   return made
 }
 
-/** Whether anybody has asked for it. */
-export function canFindJobs(): boolean {
-  return storage() !== undefined
-}
-
-/** Runs what belongs to this job; whatever it calls finds it. */
-export function runAsCurrent<T>(job: CurrentJob, run: () => T): T {
+/** Runs what belongs to this job; whatever it calls finds it, if anybody has asked for that. */
+export function runAsCurrent<T, A extends unknown[]>(job: CurrentJob, run: (...args: A) => T, args: A): T {
   const jobs = storage()
-  return jobs ? jobs.run(job, run) : run()
+  return jobs ? jobs.run(job, run, ...args) : run(...args)
 }
 
+let found: AsyncLocalStorage<CurrentJob> | undefined
+
+/** Looked up until it is there: that is asked for each job. */
 function storage(): AsyncLocalStorage<CurrentJob> | undefined {
-  return Reflect.get(globalThis, KEY) as AsyncLocalStorage<CurrentJob> | undefined
+  found ??= Reflect.get(globalThis, KEY) as AsyncLocalStorage<CurrentJob> | undefined
+  return found
 }

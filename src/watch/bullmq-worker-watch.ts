@@ -120,7 +120,7 @@ function seeCalls(worker: WorkerInternals, store: object, tally: FetchTally): Gi
         phase,
         (call) =>
           (...args) =>
-            tally.watch(phase, () => call(...args) as Promise<unknown>),
+            tally.sent(phase, call(...args)),
       ),
     ),
   ]

@@ -9,11 +9,21 @@
 import type { LoopWriter, Phase } from '../heartbeat/beat-board.js'
 
 /** Calls of one phase that went out between two ticks. */
-interface Window {
+class Window {
   readonly phase: Phase
-  out: number
+  readonly back: () => void
+  out = 0
   /** The tick that closed it. */
-  since: number
+  since = 0
+
+  constructor(phase: Phase, onBack: () => void) {
+    this.phase = phase
+    // One for all its calls.
+    this.back = () => {
+      this.out -= 1
+      onBack()
+    }
+  }
 }
 
 interface Blocking {
@@ -36,23 +46,23 @@ export class FetchTally {
     this.#stamp = stamp
   }
 
-  /** A call goes out, and comes back, well or not. */
-  async watch<T>(phase: Phase, call: () => Promise<T>): Promise<T> {
+  /** A call went out just now, and comes back, well or not. @returns what was given */
+  sent<T>(phase: Phase, call: T): T {
+    // What is no promise has come back already.
+    if (!(call instanceof Promise)) return call
     const window = this.#windowOf(phase)
     window.out += 1
     this.#begun += 1
-    try {
-      return await call()
-    } finally {
-      window.out -= 1
-      this.#ended = true
-    }
+    call.then(window.back, window.back)
+    return call
   }
 
   #windowOf(phase: Phase): Window {
     let window = this.#open.get(phase)
     if (!window) {
-      window = { phase, out: 0, since: 0 }
+      window = new Window(phase, () => {
+        this.#ended = true
+      })
       this.#open.set(phase, window)
     }
     return window

@@ -2,12 +2,12 @@
  * The running jobs of one watched worker, with their locks' ages. A processor of the same process shows its steps and
  * heartbeats (`unstuck/handler`), a sandboxed one only the child that it runs in.
  *
- * A job gets its cell on the board when its processor is called, or, when there are many of them, at the next tick: one that
- * is over before then costs a note in a table, and nobody would have seen it.
+ * A job gets its cell on the board when its processor is called, or, when there are many of them, at its first word or the
+ * next tick: one that is over before then costs a note in a table, and nobody would have seen it.
  */
 import { ThreadContext } from '../dispatch/thread-context.js'
 import type { ThreadLogLine, ThreadTask } from '../dispatch/thread-protocol.js'
-import { canFindJobs, runAsCurrent } from '../kernel/current-job.js'
+import { type CurrentJob, runAsCurrent } from '../kernel/current-job.js'
 import type { LookJob } from '../stackdump/thread-look.js'
 import type { ProcessedJob, WorkerInternals } from './bullmq-internals.js'
 import { showOnMain } from './main-look.js'
@@ -17,11 +17,34 @@ import { type GiveBack, shadow } from './shadow.js'
 /** So many jobs between two ticks are seen at once; that one of them blocks the event loop is known by name. */
 const SEEN_AT_ONCE = 20
 
-interface WatchedJob {
+/** What its processor finds as the job that it runs for. */
+class WatchedJob implements CurrentJob {
   readonly given: ProcessedJob
-  shown?: Shown
+  shown: Shown | undefined
   /** Sandboxed: the child process or thread, once it is there. */
-  child?: Child
+  child: Child | undefined
+  /** What it still says is nobody's business. */
+  over = false
+  readonly #show: (job: WatchedJob) => void
+
+  constructor(given: ProcessedJob, show: (job: WatchedJob) => void) {
+    this.given = given
+    this.#show = show
+  }
+
+  heartbeat(progress?: string | number): void {
+    this.#context()?.heartbeat(progress)
+  }
+
+  step<T>(name: string, run: () => T | Promise<T>): Promise<T> {
+    const context = this.#context()
+    return context ? context.step(name, run) : Promise.resolve().then(run)
+  }
+
+  #context(): ThreadContext | undefined {
+    if (!this.shown && !this.over) this.#show(this)
+    return this.shown?.context
+  }
 }
 
 /** What stands on the board. */
@@ -52,7 +75,7 @@ export class WatchedJobs {
     this.#worker = worker
     this.#place = place
     for (const id of worker.lockManager?.trackedJobs?.keys() ?? []) {
-      const job: WatchedJob = { given: { id, name: '', data: undefined, attemptsMade: 0 } }
+      const job = new WatchedJob({ id, name: '', data: undefined, attemptsMade: 0 }, this.#show)
       this.#show(job)
       this.#found.set(id, job)
     }
@@ -81,7 +104,7 @@ export class WatchedJobs {
         'callProcessJob',
         (call) =>
           (...args) =>
-            this.#run(args[0] as ProcessedJob, () => call(...args)),
+            this.#run(args[0] as ProcessedJob, call, args),
       ),
       shadow(
         store,
@@ -96,17 +119,16 @@ export class WatchedJobs {
   }
 
   /** Passes on what the processor gives, as it gives it. */
-  #run(given: ProcessedJob, call: () => unknown): unknown {
-    const job: WatchedJob = { given }
+  #run(given: ProcessedJob, call: (...args: unknown[]) => unknown, args: unknown[]): unknown {
+    const job = new WatchedJob(given, this.#show)
     const { id = '' } = given
     this.#running.set(id, job)
     this.#seenAtOnce += 1
-    const canBeFound = canFindJobs()
-    if (this.#seenAtOnce <= SEEN_AT_ONCE || canBeFound || this.#worker.childPool) this.#show(job)
+    if (this.#seenAtOnce <= SEEN_AT_ONCE || this.#worker.childPool) this.#show(job)
     this.#calling = job
     const end = () => this.#end(this.#running, id, job)
     try {
-      const result = canBeFound && job.shown ? runAsCurrent(job.shown.context, call) : call()
+      const result = runAsCurrent(job, call, args)
       if (result instanceof Promise) result.then(end, end)
       else end()
       return result
@@ -119,7 +141,7 @@ export class WatchedJobs {
   }
 
   /** When the board is full it runs unseen. */
-  #show(job: WatchedJob): void {
+  readonly #show = (job: WatchedJob): void => {
     const { board, queueIndex } = this.#place
     const { id = '', name, data, attemptsMade, attemptsStarted = 0 } = job.given
     const attempt = attemptsMade + 1
@@ -141,6 +163,7 @@ export class WatchedJobs {
   }
 
   #end(among: Map<string, WatchedJob>, id: string, job: WatchedJob): void {
+    job.over = true
     if (job.shown) this.#place.board.freeJob(job.shown.task)
     // Taken again meanwhile, it is another run's.
     if (among.get(id) === job) among.delete(id)
@@ -184,7 +207,7 @@ export class WatchedJobs {
       if (!job.shown) this.#show(job)
       const { child } = job
       if (!child || (child.exitCode ?? child.signalCode ?? undefined) === undefined) continue
-      delete job.child
+      job.child = undefined
       this.#step(job, `child ${child.pid ?? 'thread'}, which is gone`)
     }
     if (this.#found.size === 0) return

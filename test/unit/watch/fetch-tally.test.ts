@@ -27,7 +27,7 @@ function setup() {
 describe('a watched fetch loop', () => {
   it('with calls that come back shows their number and the last end, never one in flight', async () => {
     const { tally, loop, tickAfter } = setup()
-    for (let call = 0; call < 5; call += 1) await tally.watch('moveToActive', async () => undefined)
+    for (let call = 0; call < 5; call += 1) await tally.sent('moveToActive', Promise.resolve())
     expect(loop().cycles).toBe(0)
     tickAfter(500)
     expect(loop()).toMatchObject({ cycles: 5, inFlight: 0, endedAgeMs: 0 })
@@ -35,8 +35,8 @@ describe('a watched fetch loop', () => {
 
   it('passes on what a call gives and throws', async () => {
     const { tally } = setup()
-    expect(await tally.watch('moveToActive', async () => 'job')).toBe('job')
-    await expect(tally.watch('moveToFinished', () => Promise.reject(new Error('no lock')))).rejects.toThrow('no lock')
+    expect(await tally.sent('moveToActive', Promise.resolve('job'))).toBe('job')
+    await expect(tally.sent('moveToFinished', Promise.reject(new Error('no lock')))).rejects.toThrow('no lock')
     await expect(tally.block(1000, () => Promise.reject(new Error('closed')))).rejects.toThrow('closed')
   })
 
@@ -44,12 +44,12 @@ describe('a watched fetch loop', () => {
     const { tally, loop, tickAfter, advance } = setup()
     const reply = deferred<void>()
     advance(100)
-    const hanging = tally.watch('moveToFinished', () => reply.promise)
+    const hanging = tally.sent('moveToFinished', reply.promise)
     expect(loop().inFlight).toBe(0)
     tickAfter(400)
     for (let tick = 0; tick < 10; tick += 1) {
-      await tally.watch('moveToActive', async () => undefined)
-      void tally.watch('moveToDelayed', () => new Promise(() => undefined))
+      await tally.sent('moveToActive', Promise.resolve())
+      void tally.sent('moveToDelayed', new Promise(() => undefined))
       tickAfter(500)
     }
     expect(loop()).toMatchObject({ inFlight: 1, phase: 'moveToFinished', sinceAgeMs: 5000 })
@@ -65,7 +65,7 @@ describe('a watched fetch loop', () => {
     const waiting = tally.block(5000, () => marker.promise)
     tickAfter(500)
     expect(loop()).toMatchObject({ inFlight: 1, phase: 'waitForJob', limitMs: 5000, sinceAgeMs: 500, cycles: 1 })
-    void tally.watch('moveToFinished', () => new Promise(() => undefined))
+    void tally.sent('moveToFinished', new Promise(() => undefined))
     tickAfter(500)
     expect(loop()).toMatchObject({ phase: 'moveToFinished', limitMs: 0, sinceAgeMs: 0 })
     marker.resolve()
