@@ -177,4 +177,28 @@ describe('a close() that never resolves', () => {
     expect(await worker.exited).toBe(0)
     expect((await world.resumed(line))['outcome']).toBe('stopped')
   })
+
+  it.each(['bullmq', 'bullmq-5'])(
+    'of %s because its Redis was gone when it began: poll_stale in close, though Redis is back',
+    async (BULLMQ) => {
+      const { redis, ...world } = await watching()
+      const lost = await startTestRedis()
+      onTestFinished(() => lost.stop())
+      const WATCH = JSON.stringify({ ...QUICK_WATCH, redisUrl: redis.url })
+      const worker = await world.program('worker', { BULLMQ, REDIS_URL: lost.url, WATCH })
+      const client = new Redis(lost.url)
+      await blocked(client)
+      client.disconnect()
+      await lost.kill()
+      worker.kill('SIGTERM')
+      await worker.line(closing)
+      await lost.restart()
+      const line = await world.stuck('poll_stale')
+      expect(line).toMatchObject({ subject: 'supervisor:app/loop:fetch:mail', phase: 'close' })
+      expectInTime(line)
+      expect(worker.lines.at(-1)?.event).toBe('closing')
+      worker.kill('SIGKILL')
+      expect((await world.resumed(line))['outcome']).toBe('superseded')
+    },
+  )
 })
