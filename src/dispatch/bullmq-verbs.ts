@@ -3,6 +3,7 @@
  * thrown and by what the job object says; a job that goes back uncharged is moved first, and then let go of.
  */
 import { DelayedError, type Job, RateLimitError, type RedisQueueBackend, UnrecoverableError } from 'bullmq'
+import { insist } from './insist.js'
 import type { Verdict } from './ledger.js'
 import { backoffMs } from './retry-policy.js'
 import type { Attempts } from './run-attempt.js'
@@ -15,9 +16,6 @@ export interface BullmqVerbsOptions {
   readonly stopped: () => boolean
   readonly onError: (error: unknown) => void
 }
-
-/** A store that does not take a hand-back is asked again after so long, milliseconds. */
-const ASK_AGAIN_MS = 250
 
 export class BullmqVerbs {
   readonly #options: BullmqVerbsOptions
@@ -63,16 +61,10 @@ export class BullmqVerbs {
     const { backend, stopped, onError } = this.#options
     // BullMQ's script fails on an empty set of fields.
     const how = { skipAttempt: true, ...(error ? { fieldsToUpdate: { failedReason: error.message } } : {}) }
-    for (let moved = false; !moved; ) {
-      try {
-        await backend().moveToDelayed(String(job.id), Date.now(), delayMs, token, how)
-        moved = true
-      } catch (thrown) {
-        if (hasReplyCode(thrown) || stopped()) break
-        onError(thrown)
-        await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS))
-      }
-    }
+    const over = (thrown: unknown) => hasReplyCode(thrown) || stopped()
+    const move = async () => backend().moveToDelayed(String(job.id), Date.now(), delayMs, token, how)
+    // Once it is over the job is somebody else's, or will be.
+    await insist(move, { over, onError }).catch(() => undefined)
     return this.letGo(job, token)
   }
 

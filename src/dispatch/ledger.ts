@@ -6,6 +6,7 @@
  * A job that succeeds costs it no call: what a success means for the breaker is told in bulk.
  */
 import { Breakers } from './breaker.js'
+import { insist } from './insist.js'
 import type { Outcome } from './outcome.js'
 import { type Counters, type Decision, decide, exhaust, type FailedKind, parkedFor, type RetryPolicy } from './retry-policy.js'
 import type { ClaimedJob } from './run-attempt.js'
@@ -56,9 +57,6 @@ export interface LedgerOptions {
 
 /** A job that cost so many supervisors or threads is suspected, and runs alone (DESIGN: "three times"). */
 export const SUSPECT_AFTER_LOSSES = 3
-
-/** A store that does not take what must be told is asked again after so long, milliseconds. */
-const ASK_AGAIN_MS = 250
 
 export class Ledger {
   readonly breakers: Breakers
@@ -160,15 +158,7 @@ export class Ledger {
   }
 
   /** Every answer here decides over a job, and every call may be repeated: a store that is away is waited for. */
-  async #insist<T>(call: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await call()
-      } catch (error) {
-        if (this.#closed) throw error
-        this.#options.events.error(error)
-        await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS))
-      }
-    }
+  #insist<T>(call: () => Promise<T>): Promise<T> {
+    return insist(call, { over: () => this.#closed, onError: (error) => this.#options.events.error(error) })
   }
 }

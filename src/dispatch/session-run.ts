@@ -22,6 +22,7 @@ import {
 } from '../launch/session.js'
 import type { SessionClaim } from '../launch/session-records.js'
 import type { SessionConfig } from '../platform/config.js'
+import { insist } from './insist.js'
 import { SessionSpans } from './job-spans.js'
 import { SessionLife } from './session-life.js'
 import { failed, orderedEnd, type SessionEnded, verdictOf } from './session-outcome.js'
@@ -61,9 +62,6 @@ export interface SessionEvents {
 }
 
 const LET_GO: unique symbol = Symbol('let go')
-/** A store that does not say whose a session is is asked again after so long, milliseconds. */
-const ASK_AGAIN_MS = 250
-
 const adoptedByOther = () => orderedEnd('another supervisor has adopted it')
 
 export class SessionRun {
@@ -255,16 +253,14 @@ export class SessionRun {
    */
   async #isTaken(): Promise<boolean> {
     const { survives, ports, events } = this.#options
-    while (survives && this.#record) {
-      try {
-        return await ports.records.taken(this.#record)
-      } catch (error) {
-        events.error(error)
-        if (this.#atOnce) return true
-        await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS))
-      }
+    const record = this.#record
+    if (!survives || !record) return false
+    try {
+      return await insist(() => ports.records.taken(record), { over: () => this.#atOnce, onError: events.error })
+    } catch (error) {
+      events.error(error)
+      return true
     }
-    return false
   }
 
   /** The whole process group is asked to end, and ended after the grace; at once when it was asked before. */
