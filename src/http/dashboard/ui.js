@@ -55,11 +55,20 @@ export function Facts({ of }) {
   return html`<dl class="facts">${known.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`
 }
 
+/** What gives the focus back to what had it when this was drawn first: before anything drawn later could take it away. */
+function useFocusBack() {
+  const opener = useRef(document.activeElement)
+  return () => {
+    const { current } = opener
+    if (current instanceof HTMLElement && current.isConnected) current.focus()
+  }
+}
+
 /** Beside the page, not over it: what is behind it goes on and can be used. Escape closes it and gives the focus back. */
 export function Drawer({ title, badge, label, children }) {
   const heading = useRef(null)
+  const giveFocusBack = useFocusBack()
   useEffect(() => {
-    const opener = document.activeElement
     heading.current?.focus()
     const onKey = (event) => {
       if (event.key === 'Escape' && !document.querySelector('dialog[open]')) closeDrawer()
@@ -67,7 +76,7 @@ export function Drawer({ title, badge, label, children }) {
     addEventListener('keydown', onKey)
     return () => {
       removeEventListener('keydown', onKey)
-      if (opener instanceof HTMLElement && opener.isConnected) opener.focus()
+      giveFocusBack()
     }
   }, [])
   return html`<div class="drawer" role="dialog" aria-labelledby="drawer-title">
@@ -84,16 +93,14 @@ export function Drawer({ title, badge, label, children }) {
 /** Asks before it acts. `children` says what will happen. */
 export function Confirm({ title, verb, tone = 'primary', pending, error, onConfirm, onClose, children }) {
   const dialog = useRef(null)
-  // Before anything that is drawn later can take the focus away.
-  const openedBy = useRef(document.activeElement)
+  const giveFocusBack = useFocusBack()
   useEffect(() => {
-    const opener = openedBy.current
     const shown = dialog.current
     shown?.showModal()
     return () => {
       // While it is open nothing beside it takes the focus.
       shown?.close()
-      if (opener instanceof HTMLElement && opener.isConnected) opener.focus()
+      giveFocusBack()
     }
   }, [])
   // A browser may close it without asking: then it closes here too, or it could not be opened again.
