@@ -10,7 +10,7 @@ import { Redis } from 'ioredis'
 import { fleetKeys } from '../dist/platform/redis-keys.js'
 import { FLEET_QUEUE } from './lib/beats.mjs'
 import { admit, ailments, PATIENTS_QUEUE } from './lib/patient.mjs'
-import { ask, cpuMicrosOf, end, forkModule, rssMbOf } from './lib/processes.mjs'
+import { ask, cpuMicrosOf, end, forkModule, rssMbOf, started } from './lib/processes.mjs'
 import { median, quantile } from './lib/stats.mjs'
 import { Lines, queuesOf, startWatchdog } from './lib/watch.mjs'
 
@@ -64,11 +64,6 @@ export async function httpLoad({ url, listeners, readsPerSecond, warmUp, windows
     missed: [...without, ...withLoad].reduce((sum, { missed }) => sum + missed, 0),
     falseAlarms: lines.falseAlarms,
   }
-}
-
-async function started(child) {
-  await new Promise((resolve) => child.once('message', resolve))
-  return child
 }
 
 /** Delayed ones: nobody is there to take them. */

@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util'
 import { detection } from './detection.mjs'
 import { dumps } from './dumps.mjs'
 import { httpLoad } from './http-load.mjs'
-import { end, endAll, forkModule, startRedis } from './lib/processes.mjs'
+import { end, endAll, forkModule, started, startRedis } from './lib/processes.mjs'
 import {
   attemptsRows,
   detectionRows,
@@ -146,8 +146,7 @@ async function startFleet(url, size) {
   const fleet = Array.from({ length: BEATERS }, (_, index) =>
     forkModule('./fleet.mjs', [url, '{unstuck}', String(index * each), String(each)]),
   )
-  await Promise.all(fleet.map((child) => new Promise((resolve) => child.once('message', resolve))))
-  return fleet
+  return Promise.all(fleet.map(started))
 }
 
 async function main() {

@@ -1,6 +1,6 @@
 /** No-op jobs a second and CPU per job: every peer in the same run, one round each in turn, the order rotated. */
 import { Queue } from 'bullmq'
-import { ask, end, forkModule } from './lib/processes.mjs'
+import { ask, end, forkModule, started } from './lib/processes.mjs'
 import { median, quantile } from './lib/stats.mjs'
 
 /** As the product's own enqueue writes them, for every peer alike. */
@@ -13,8 +13,7 @@ async function startPeer(url, variant, inFlight, number, build) {
   const queue = new Queue(name, { connection: { url, maxRetriesPerRequest: null } })
   await queue.pause()
   const own = build === undefined ? [] : ['./noop-handler.mjs', build]
-  const child = forkModule('./variants.mjs', [build ? 'unstuck' : variant, url, name, String(inFlight), ...own])
-  await new Promise((resolve) => child.once('message', resolve))
+  const child = await started(forkModule('./variants.mjs', [build ? 'unstuck' : variant, url, name, String(inFlight), ...own]))
   return {
     variant,
     async round(jobs, more = {}) {
@@ -106,8 +105,7 @@ export async function watchCost({ steps, calls, ...options }) {
 }
 
 async function watchCalls({ url, steps, pairs, jobs }) {
-  const child = forkModule('./watch-calls.mjs', [url, steps ? 'steps' : ''])
-  await new Promise((resolve) => child.once('message', resolve))
+  const child = await started(forkModule('./watch-calls.mjs', [url, steps ? 'steps' : '']))
   const added = []
   // The first compiles.
   for (let pair = 0; pair <= pairs; pair += 1) {

@@ -29,6 +29,12 @@ export function forkModule(name, args = []) {
   return kept(fork(fileURLToPath(new URL(name, import.meta.url)), args, { stdio, execArgv: ['--no-warnings'] }))
 }
 
+/** Resolves with the child at its first message: then it is ready. */
+export async function started(child) {
+  await new Promise((resolve) => child.once('message', resolve))
+  return child
+}
+
 /** Sends one order and waits for its answer; a child answers in order. */
 export async function ask(child, order) {
   const gone = new AbortController()

@@ -39,33 +39,35 @@ function ratioRow(what, own, peer, least) {
 }
 
 const percent = (value) => `${value >= 1 ? '+' : '−'}${Math.abs((value - 1) * 100).toFixed(1)} %`
+const spread = ({ ratio, low, high }) => `${percent(ratio)} (${percent(low)} to ${percent(high)})`
+const fromTo = (before, after) => `${before.toFixed(1)} → ${after.toFixed(1)} µs`
 
-export function supervisionRows({ ratio, low, high, pairs, bareMicros, unstuckMicros }) {
+export function supervisionRows({ pairs, bareMicros, unstuckMicros, ...ratios }) {
   return [
     {
       what: '100 in flight: CPU a job without and with supervision',
-      value: `${bareMicros.toFixed(1)} → ${unstuckMicros.toFixed(1)} µs`,
+      value: fromTo(bareMicros, unstuckMicros),
     },
     {
       what: `supervision, median of ${pairs} pairs (quartiles)`,
-      value: `${percent(ratio)} (${percent(low)} to ${percent(high)})`,
+      value: spread(ratios),
       target: '≤ +3 %',
-      met: ratio <= 1.03,
+      met: ratios.ratio <= 1.03,
     },
   ]
 }
 
-export function attemptsRows({ ratio, low, high, pairs, withoutMicros, withMicros }) {
+export function attemptsRows({ pairs, withoutMicros, withMicros, ...ratios }) {
   return [
     {
       what: '100 in flight: CPU a job without and with the ledger of attempts',
-      value: `${withoutMicros.toFixed(1)} → ${withMicros.toFixed(1)} µs`,
+      value: fromTo(withoutMicros, withMicros),
     },
     {
       what: `ledger, median of ${pairs} pairs (quartiles)`,
-      value: `${percent(ratio)} (${percent(low)} to ${percent(high)})`,
+      value: spread(ratios),
       target: '≤ +3 %',
-      met: ratio <= 1.03,
+      met: ratios.ratio <= 1.03,
     },
   ]
 }
@@ -83,7 +85,7 @@ export function watchRows({ plain, steps }) {
     },
     {
       what: `${what}: CPU a job seen at the process, median of ${whole.pairs} pairs (quartiles)`,
-      value: `${whole.withoutMicros.toFixed(1)} → ${whole.withMicros.toFixed(1)} µs, ${percent(whole.ratio)} (${percent(whole.low)} to ${percent(whole.high)})`,
+      value: `${fromTo(whole.withoutMicros, whole.withMicros)}, ${spread(whole)}`,
     },
   ]
   return [...rows('watchWorker, 100 in flight', plain), ...rows('the same with unstuck/handler loaded', steps)]
@@ -205,8 +207,6 @@ export function dumpsRows({ latencies, cost, noise, jobsPerSecond }) {
     { what: `a build against a copy of itself, CPU a job, ${rounds}`, value: spread(noise.cpu) },
   ]
 }
-
-const spread = ({ ratio, low, high }) => `${percent(ratio)} (${percent(low)} to ${percent(high)})`
 
 /** Dumps of another class than what the thread did. */
 function othersText(others) {

@@ -47,7 +47,9 @@ const starters = {
   watched: () => watchedWorker(),
   'watched-steps': async () => {
     await import(new URL('handler.js', build))
-    await watchedWorker()
+    const { findCurrentJobs } = await import(new URL('kernel/current-job.js', build))
+    // Once used, AsyncLocalStorage costs every promise until it is told to stop.
+    await watchedWorker(() => findCurrentJobs().disable())
   },
 }
 
@@ -57,7 +59,7 @@ let switchWatch = async (_on) => undefined
  * A plain worker that a round may have watched, as somebody's program would. Another, which idles, is watched in both kinds
  * of round: else each watch would start the process's sentinel, which a program does once.
  */
-async function watchedWorker() {
+async function watchedWorker(onUnwatched = () => undefined) {
   const { watchWorker } = await import(new URL('watch/index.js', build))
   const [made, idle] = [queue, `${queue}-idle`].map(
     (name) => new Worker(name, async () => undefined, { connection, concurrency: inFlight }),
@@ -74,8 +76,7 @@ async function watchedWorker() {
     if (!on && watch) {
       await watch.unwatch()
       watch = undefined
-      // Once used, AsyncLocalStorage costs every promise until it is told to stop.
-      globalThis[Symbol.for('unstuck.currentJob')]?.disable()
+      onUnwatched()
     }
   }
 }

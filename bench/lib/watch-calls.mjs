@@ -13,12 +13,6 @@ class Store {
   async moveToFinished() {
     await undefined
   }
-  async moveToActive() {
-    await undefined
-  }
-  async extendLocks() {
-    return []
-  }
 }
 
 /** What BullMQ's Worker has that is looked at. */
@@ -26,9 +20,6 @@ class IdleWorker extends EventEmitter {
   opts = { connection: { url } }
   concurrency = IN_FLIGHT
   running = true
-  limitUntil = 0
-  waiting = null
-  lockManager = { trackedJobs: new Map() }
   backend = new Store()
 
   constructor(name) {

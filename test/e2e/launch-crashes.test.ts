@@ -89,6 +89,20 @@ describe('a supervisor killed in a launch', () => {
   })
 })
 
+/** Its session runs, and is written down. */
+const launched = (agent: ReturnType<typeof agentScene>) =>
+  until(
+    async () => JSON.parse((await agent.records())['task'] ?? '{}') as { process?: object },
+    ({ process }) => process !== undefined,
+  )
+
+/** It has seen that its session is another's when its slot is free again. */
+const letGoByOne = (dispatcher: Dispatcher) =>
+  until(
+    () => dispatcher.status(),
+    ({ supervisors }) => supervisors.find(({ name }) => name === 'one')?.jobs.length === 0,
+  )
+
 describe('orphans: adopt', () => {
   it('a session outlives its supervisor, is adopted by the next one, and its exit completes the job: one run, one attempt', async () => {
     const stage = await setup('', { orphans: 'adopt' })
@@ -96,10 +110,7 @@ describe('orphans: adopt', () => {
     agent.session(`${agent.untilReleased}; ${COMMITS}`)
     const first = await supervisor(config, ['--name', 'one'])
     await dispatcher.add(QUEUE, {}, { jobId: 'task' })
-    await until(
-      async () => JSON.parse((await agent.records())['task'] ?? '{}') as { process?: object },
-      ({ process }) => process !== undefined,
-    )
+    await launched(agent)
     first.kill('SIGKILL')
     await first.exited
     const second = await supervisor(config, ['--name', 'two'])
@@ -130,10 +141,7 @@ describe('orphans: adopt', () => {
     agent.session(agent.untilReleased)
     const one = await supervisor(config, ['--name', 'one'])
     await dispatcher.add(QUEUE, {}, { jobId: 'task' })
-    await until(
-      async () => JSON.parse((await agent.records())['task'] ?? '{}') as { process?: object },
-      ({ process }) => process !== undefined,
-    )
+    await launched(agent)
     await until(
       async () => agent.runs(),
       (runs) => runs.length === 1,
@@ -147,11 +155,7 @@ describe('orphans: adopt', () => {
   it('D5: a supervisor that was only cut off finds its session adopted, and leaves it alone', async () => {
     const { agent, dispatcher, one } = await adoptedByTwo()
     one.kill('SIGCONT')
-    // It has seen that its lock is another's when its slot is free again.
-    await until(
-      () => dispatcher.status(),
-      ({ supervisors }) => supervisors.find(({ name }) => name === 'one')?.jobs.length === 0,
-    )
+    await letGoByOne(dispatcher)
     expect(isAlive(agent.runs()[0]?.pid ?? 0)).toBe(true)
     agent.release()
     await completedOnce(dispatcher, agent)
@@ -166,10 +170,7 @@ describe('orphans: adopt', () => {
       (runs) => runs.length === 2,
     )
     one.kill('SIGCONT')
-    await until(
-      () => dispatcher.status(),
-      ({ supervisors }) => supervisors.find(({ name }) => name === 'one')?.jobs.length === 0,
-    )
+    await letGoByOne(dispatcher)
     two.kill('SIGCONT')
     await completedOnce(dispatcher, agent)
   })
